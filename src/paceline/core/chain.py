@@ -1,0 +1,180 @@
+"""The chain of commits: its beginning, its links, and the one check that everybody applies to them.
+
+A worker checks a commit with `check_link` before applying it, a joiner checks a fetched history with it, and
+`paceline verify` replays a log with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from paceline.core.config import RunConfig
+from paceline.core.election import has_quorum, quorum_size
+from paceline.core.errors import LedgerError, RecordRejected
+from paceline.core.records import CommitRecord, GlobalState, RoundReceipt
+from paceline.core.wire import unseal
+
+
+@dataclass(frozen=True)
+class Link:
+    """One row of history: a sealed commit and the sealed receipts that back it.
+
+    Attributes:
+        commit: A sealed `CommitRecord`.
+        receipts: Sealed `RoundReceipt`s of members.
+    """
+
+    commit: bytes
+    receipts: tuple[bytes, ...]
+
+
+def genesis(run: RunConfig, weights_digest: str, momentum_digest: str) -> GlobalState:
+    """Make the commit of round 0, the same on every peer.
+
+    Args:
+        run: The run's parameters.
+        weights_digest: Digest of the first weights, which follow from the run's seed.
+        momentum_digest: Digest of a momentum of zeros.
+
+    Returns:
+        The beginning of the chain; its participating nodes are the run's founders.
+    """
+    founders = sorted(run.quorum.founders)
+    return GlobalState(
+        round_id=0,
+        run_id=run.run_id,
+        participating_nodes=founders,
+        samples=[0] * len(founders),
+        plan_digest=run.digest(),
+        weights_digest=weights_digest,
+        momentum_digest=momentum_digest,
+    )
+
+
+def electorate(head: GlobalState, departed: Sequence[str] = ()) -> frozenset[str]:
+    """Name the peers of which a majority must back the next commit.
+
+    Args:
+        head: The last commit.
+        departed: Peers that count as gone for good.
+
+    Returns:
+        The last committed roster without the departed.
+    """
+    return frozenset(head.participating_nodes) - frozenset(departed)
+
+
+def backers(commit: CommitRecord, receipts: Sequence[RoundReceipt]) -> set[str]:
+    """Name the peers whose receipts are votes for exactly this commit in its ballot.
+
+    Args:
+        commit: The commit.
+        receipts: Receipts of any attempt.
+
+    Returns:
+        Peer ids, each counted once.
+    """
+    state = commit.state
+    wanted = (state.round_id, commit.ballot, state.plan_digest, state.weights_digest, state.momentum_digest)
+    return {
+        receipt.peer_id
+        for receipt in receipts
+        if (
+            receipt.round_id,
+            receipt.ballot,
+            receipt.plan_digest,
+            receipt.weights_digest,
+            receipt.momentum_digest,
+        )
+        == wanted
+        and receipt.run_id == commit.run_id
+    }
+
+
+def is_backed(
+    commit: CommitRecord, receipts: Sequence[RoundReceipt], head: GlobalState, run: RunConfig
+) -> bool:
+    """Decide whether receipts make a commit final.
+
+    Args:
+        commit: The commit that would follow `head`.
+        receipts: Receipts seen.
+        head: The last commit.
+        run: The run's parameters.
+
+    Returns:
+        Whether a quorum voted for it.
+    """
+    return has_quorum(
+        backers(commit, receipts),
+        electorate(head, commit.state.departed),
+        run_id=run.run_id,
+        min_members=run.quorum.min_members,
+    )
+
+
+def check_link(link: Link, head: GlobalState, run: RunConfig) -> CommitRecord:
+    """Check one row of history against the row before it.
+
+    Args:
+        link: The row, untrusted.
+        head: The commit before it, already checked.
+        run: The run's parameters.
+
+    Returns:
+        The commit: signed, following `head`, backed by a quorum of signed receipts.
+
+    Raises:
+        LedgerError: Names the round and the first thing that is wrong.
+    """
+    where = f"round {head.round_id + 1}"
+    try:
+        commit = unseal(link.commit)
+    except RecordRejected as error:
+        raise _wrong(where, f"its commit: {error.cause}") from error
+    if not isinstance(commit, CommitRecord):
+        raise _wrong(where, f"a {commit.kind} record stands in place of its commit")
+    _check_state(commit, head, run, where)
+    receipts = [_receipt(sealed, commit, where) for sealed in link.receipts]
+    if len({receipt.peer_id for receipt in receipts}) != len(receipts):
+        raise _wrong(where, "two receipts of one peer")
+    if not is_backed(commit, receipts, head, run):
+        needed = quorum_size(electorate(head, commit.state.departed), run.quorum.min_members)
+        raise _wrong(where, f"{len(receipts)} receipts are no quorum of {needed}")
+    return commit
+
+
+def _check_state(commit: CommitRecord, head: GlobalState, run: RunConfig, where: str) -> None:
+    state = commit.state
+    if (commit.run_id, state.run_id) != (run.run_id, run.run_id):
+        raise _wrong(where, f"it belongs to run {commit.run_id}")
+    if state.round_id != head.round_id + 1:
+        raise _wrong(where, f"round {state.round_id} stands in its place")
+    if state.prev_digest != head.digest():
+        raise _wrong(where, "it does not follow the commit before it (prev_digest)")
+    nodes = state.participating_nodes
+    if not nodes or len(nodes) != len(state.samples) or nodes != sorted(set(nodes)):
+        raise _wrong(where, "its list of participating nodes is malformed")
+    if not set(state.departed) <= set(head.participating_nodes):
+        raise _wrong(where, "it declares strangers departed")
+    if state.global_weights:
+        raise _wrong(where, "it carries weights")
+    if commit.peer_id not in electorate(head) | set(nodes):
+        raise _wrong(where, "its publisher is no member")
+
+
+def _receipt(sealed: bytes, commit: CommitRecord, where: str) -> RoundReceipt:
+    try:
+        receipt = unseal(sealed)
+    except RecordRejected as error:
+        raise _wrong(where, f"a receipt: {error.cause}") from error
+    if not isinstance(receipt, RoundReceipt) or receipt.peer_id not in backers(commit, [receipt]):
+        raise _wrong(where, f"the receipt of {receipt.peer_id} is for something else")
+    return receipt
+
+
+def _wrong(where: str, what: str) -> LedgerError:
+    return LedgerError(
+        f"{where}: {what}", "take the log of another peer; this one is not what the swarm agreed"
+    )

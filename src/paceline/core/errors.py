@@ -1,0 +1,109 @@
+"""The one tree of errors: each names its cause and its remedy.
+
+Libraries raise these; only the command line turns them into exit codes.
+
+    >>> str(QuorumLost(got=1, needed=3))
+    '1 of the 3 peers that a round needs are here; wait for more, or lower quorum.min_members'
+"""
+
+from __future__ import annotations
+
+
+class PacelineError(Exception):
+    """Anything that paceline itself reports.
+
+    Attributes:
+        cause: What was found, in one clause.
+        remedy: What the reader can do about it.
+    """
+
+    def __init__(self, cause: str, remedy: str = "") -> None:
+        self.cause = cause
+        self.remedy = remedy
+        super().__init__(f"{cause}; {remedy}" if remedy else cause)
+
+
+class ConfigError(PacelineError):
+    """A configuration file, or a `--set`, that can't be used."""
+
+
+class IdentityError(PacelineError):
+    """A peer's key is unreadable, malformed, or in use by a live peer."""
+
+
+class JoinError(PacelineError):
+    """The swarm could not be joined."""
+
+
+class SeedsUnreachable(JoinError):
+    """None of the bootstrap addresses answered."""
+
+    def __init__(self, tried: list[str], seconds: float) -> None:
+        self.tried = tried
+        super().__init__(
+            f"no seed answered within {seconds:.0f} s (tried {', '.join(tried)})",
+            "check that a seed runs, that its address and port are right and that no firewall is between",
+        )
+
+
+class RunMismatch(JoinError):
+    """The swarm behind the seeds trains another run than the one asked for."""
+
+    def __init__(self, ours: str, theirs: str) -> None:
+        super().__init__(
+            f"this run's digest is {ours}, the swarm's is {theirs}",
+            "take the run.json of the swarm you want to join, or other seeds",
+        )
+
+
+class RecordRejected(PacelineError):
+    """A record from the network that failed a check.
+
+    Attributes:
+        reason: A short label from `paceline.core.wire.REASONS`, fit for a metric.
+    """
+
+    def __init__(self, reason: str, cause: str) -> None:
+        self.reason = reason
+        super().__init__(cause, "drop it")
+
+
+class ReduceFailed(PacelineError):
+    """An all-reduce that did not give this member the complete average.
+
+    Attributes:
+        blamed: The peer held responsible, or "" when unknown.
+    """
+
+    def __init__(self, cause: str, blamed: str = "") -> None:
+        self.blamed = blamed
+        super().__init__(cause, "the round is tried again without whoever failed")
+
+
+class TransferFailed(PacelineError):
+    """State or history could not be fetched, or what came did not match its digest."""
+
+
+class CheckpointError(PacelineError):
+    """A checkpoint that is truncated, edited or of another model."""
+
+
+class LedgerError(PacelineError):
+    """A run log that can't be opened, or that does not verify."""
+
+
+class QuorumLost(PacelineError):
+    """Too few peers are left to commit a round."""
+
+    def __init__(self, got: int, needed: int) -> None:
+        super().__init__(
+            f"{got} of the {needed} peers that a round needs are here",
+            "wait for more, or lower quorum.min_members",
+        )
+
+
+class ProcessDied(PacelineError):
+    """One of a peer's own child processes ended unexpectedly."""
+
+    def __init__(self, which: str) -> None:
+        super().__init__(f"this peer's {which} process died", "start the peer again; its state is on disk")

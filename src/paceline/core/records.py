@@ -1,0 +1,343 @@
+"""What peers tell one another: small, typed, signed, expiring records.
+
+Every record names the run, its author (`peer_id`), a sequence number that only grows (`seq`) and when it
+expires. The pydantic models *are* the wire format; `paceline.core.wire` packs, signs and checks them.
+
+    >>> GlobalState(round_id=0).digest() == GlobalState(round_id=0).digest()
+    True
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+import msgpack
+from pydantic import BaseModel, ConfigDict, Field
+
+from paceline.core.compact import compact
+from paceline.core.signing import PeerId
+
+MAX_MEMBERS = 64
+"""The longest roster: it must fit a record of 4 KB."""
+
+Count = Annotated[int, Field(ge=0, le=2**48)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+
+
+class Phase(StrEnum):
+    """Where a peer stands within its round."""
+
+    TRAIN = "train"
+    WAIT = "wait"
+    REDUCE = "reduce"
+    ATTEST = "attest"
+    APPLY = "apply"
+    REPAIR = "repair"
+    LEAVE = "leave"
+
+
+class Ballot(NamedTuple):
+    """Orders the attempts of one round: by term, then by attempt within the term."""
+
+    term: int
+    attempt: int
+
+
+class Frozen(BaseModel):
+    """Base of everything that crosses a border: immutable, and unknown keys are an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class Record(Frozen):
+    """What every record carries."""
+
+    kind: ClassVar[str]
+    lifetime_s: ClassVar[float]
+
+    run_id: Annotated[str, Field(max_length=80)]
+    """The run that the record belongs to."""
+    peer_id: PeerId
+    """Its author, whose signature it must bear."""
+    seq: Count
+    """Grows with every record of this author and kind; milliseconds since 1970 at the author."""
+    expires_at: Finite
+    """When it may be forgotten, in seconds since 1970."""
+
+
+class Vote(Frozen):
+    """A member's word that it holds, or accepts, one attempt's result; never taken back in that ballot."""
+
+    round_id: Count
+    """The round voted in."""
+    term: Count
+    """Term of the ballot."""
+    attempt: Count
+    """Attempt of the ballot."""
+    plan_digest: Digest
+    """Digest of the plan whose average this is."""
+    weights_digest: Digest
+    """Digest of the anchor that the round would leave behind."""
+    momentum_digest: Digest
+    """Digest of the outer momentum that the round would leave behind."""
+
+    @property
+    def ballot(self) -> Ballot:
+        """The attempt that this vote belongs to."""
+        return Ballot(self.term, self.attempt)
+
+
+class PeerRecord(Record):
+    """A peer's heartbeat: where it stands, whom it follows, what it has promised."""
+
+    kind = "peer"
+    lifetime_s = 30.0
+
+    round_id: Count
+    """The round it works on: one more than its last commit."""
+    head_digest: Digest
+    """Digest of its last commit."""
+    phase: Phase
+    """What it does right now."""
+    inner_step: Count
+    """Inner steps done in this round."""
+    samples: Count
+    """Sequences trained on in this round."""
+    samples_per_s: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    """Its recent speed."""
+    loss: Finite
+    """Mean training loss of this round so far, nats per token."""
+    term: Count
+    """The coordinator's term it is in: a promise never to vote in an earlier one."""
+    coordinator: PeerId | Literal[""]
+    """Whom it follows in that term."""
+    vote: Vote | None = None
+    """Its latest vote in this round."""
+    boot_id: Annotated[str, Field(max_length=16)] = ""
+    """Random per start: tells two processes with one identity apart."""
+    metrics_address: Annotated[str, Field(max_length=80)] = ""
+    """`host:port` of its Prometheus endpoint, or empty."""
+
+
+class Member(Frozen):
+    """One line of a roster."""
+
+    peer_id: PeerId
+    """Who."""
+    samples: Count
+    """Its weight in the average: sequences trained on, as the coordinator saw them."""
+
+
+class RoundPlan(Record):
+    """The coordinator's order for one attempt: exactly these members, with exactly these weights."""
+
+    kind = "plan"
+    lifetime_s = 600.0
+
+    round_id: Count
+    """The round to be committed."""
+    term: Count
+    """The coordinator's term."""
+    attempt: Count
+    """Counts the attempts within the term."""
+    prev_digest: Digest
+    """The commit that every member must stand on."""
+    members: Annotated[tuple[Member, ...], Field(min_length=1, max_length=MAX_MEMBERS)]
+    """The roster, sorted by peer id."""
+    avg_loss: Finite
+    """Training loss over the members, weighted by samples."""
+    departed: Annotated[tuple[PeerId, ...], Field(max_length=MAX_MEMBERS)] = ()
+    """Members of the last roster that count as gone for good."""
+    adopts: Vote | None = None
+    """Set when this attempt averages nothing and only finishes an earlier one, whose plan it repeats."""
+
+    @property
+    def ballot(self) -> Ballot:
+        """The attempt that this plan opens."""
+        return Ballot(self.term, self.attempt)
+
+    @property
+    def roster(self) -> tuple[str, ...]:
+        """Peer ids of the members, sorted."""
+        return tuple(member.peer_id for member in self.members)
+
+    def digest(self) -> str:
+        """Identify what is averaged, whoever repeats the plan later.
+
+        Returns:
+            SHA-256 over what the average depends on; for an adopting plan, that of the plan it adopts.
+        """
+        if self.adopts is not None:
+            return self.adopts.plan_digest
+        content = self.model_dump(include={"run_id", "round_id", "term", "attempt", "prev_digest", "members"})
+        return _digest([*content.values(), self.avg_loss, list(self.departed)])
+
+
+class RoundReceipt(Record):
+    """What a member says it got from an attempt. With digests it is the member's vote, signed."""
+
+    kind = "receipt"
+    lifetime_s = 1800.0
+
+    round_id: Count
+    """The round."""
+    term: Count
+    """Term of the attempt."""
+    attempt: Count
+    """The attempt."""
+    plan_digest: Digest
+    """Digest of the plan followed."""
+    complete: bool
+    """Whether the author holds the whole result."""
+    weights_digest: Digest = ""
+    """Digest of the next anchor; empty when the author votes for nothing."""
+    momentum_digest: Digest = ""
+    """Digest of the next outer momentum."""
+    samples: Count = 0
+    """Sequences that the author trained on."""
+    loss: Finite = 0.0
+    """Its mean training loss, nats per token."""
+    blamed: PeerId | Literal[""] = ""
+    """Who it holds responsible when the attempt failed."""
+
+    @property
+    def ballot(self) -> Ballot:
+        """The attempt that this receipt is for."""
+        return Ballot(self.term, self.attempt)
+
+    def vote(self) -> Vote | None:
+        """Read the receipt as a vote.
+
+        Returns:
+            The vote, or None when the author got nothing and accepts nothing.
+        """
+        if not self.weights_digest:
+            return None
+        return Vote(
+            round_id=self.round_id,
+            term=self.term,
+            attempt=self.attempt,
+            plan_digest=self.plan_digest,
+            weights_digest=self.weights_digest,
+            momentum_digest=self.momentum_digest,
+        )
+
+
+class GlobalState(Frozen):
+    """A committed round: one link of the hash chain. Equal for every peer, whoever published it."""
+
+    round_id: Count
+    """The round; 0 is the beginning."""
+    global_weights: dict[str, list[float]] = Field(default_factory=dict)
+    """Averaged vectors by parameter name; always empty in a swarm, where weights travel by digest."""
+    participating_nodes: list[str] = Field(default_factory=list)
+    """Peers whose training is in this round's average, sorted."""
+    avg_loss: Finite = 0.0
+    """Their mean training loss, weighted by samples, nats per token."""
+    run_id: str = ""
+    """The run."""
+    samples: list[Count] = Field(default_factory=list)
+    """Sequences that each participating node contributed, in the same order."""
+    term: Count = 0
+    """Term of the plan that was averaged."""
+    attempt: Count = 0
+    """Attempt of the plan that was averaged."""
+    plan_digest: Digest = ""
+    """Digest of that plan."""
+    prev_digest: Digest = ""
+    """Digest of the commit before."""
+    weights_digest: Digest = ""
+    """Digest of the anchor after this round (`paceline.core.digest`)."""
+    momentum_digest: Digest = ""
+    """Digest of the outer momentum after this round."""
+    departed: list[str] = Field(default_factory=list)
+    """Peers of the last roster that this commit declares gone."""
+
+    def digest(self) -> str:
+        """Identify this commit.
+
+        Returns:
+            SHA-256 over the canonical packing of all fields: the `prev_digest` of the next round.
+        """
+        return _digest(self.model_dump())
+
+
+class CommitRecord(Record):
+    """A committed round as the coordinator publishes it, with the ballot whose receipts back it."""
+
+    kind = "commit"
+    lifetime_s = 3500.0
+
+    state: GlobalState
+    """The commit itself."""
+    ballot_term: Count
+    """Term of the receipts that back it; later than `state.term` when the round was finished by another."""
+    ballot_attempt: Count
+    """Attempt of the receipts that back it."""
+
+    @property
+    def ballot(self) -> Ballot:
+        """The attempt whose receipts back this commit."""
+        return Ballot(self.ballot_term, self.ballot_attempt)
+
+
+class WorkerMetrics(Record):
+    """How a peer's last round went."""
+
+    kind = "metrics"
+    lifetime_s = 600.0
+
+    round_id: Count
+    """The round that ended."""
+    loss: Finite
+    """Its mean training loss, nats per token."""
+    val_loss: Finite | None = None
+    """Loss of the new anchor on the peer's held-out data, nats per token."""
+    tokens_per_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Training speed over the round's inner steps."""
+    train_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Seconds spent on inner steps."""
+    sync_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Seconds from the end of training to the commit applied."""
+    bytes_in: Count = 0
+    """Bytes of parts received since the peer started."""
+    bytes_out: Count = 0
+    """Bytes of parts sent since the peer started."""
+
+
+class CreditRecord(Record):
+    """A peer's own balance, for show: the truth is the fold over the chain."""
+
+    kind = "credits"
+    lifetime_s = 600.0
+
+    round_id: Count
+    """The commit up to which the balance was counted."""
+    head_digest: Digest
+    """That commit's digest."""
+    balance: Count
+    """Sequences that the author contributed to committed rounds."""
+
+
+class RunRecord(Record):
+    """The run's canonical document, so that one multiaddr is enough to join."""
+
+    kind = "run"
+    lifetime_s = 1800.0
+
+    document: Annotated[str, Field(max_length=3400)]
+    """Canonical JSON of the run's parameters (`paceline.core.config.RunConfig`)."""
+
+
+AnyRecord = PeerRecord | RoundPlan | RoundReceipt | CommitRecord | WorkerMetrics | CreditRecord | RunRecord
+RECORD_TYPES: dict[str, type[Record]] = {
+    record.kind: record
+    for record in (PeerRecord, RoundPlan, RoundReceipt, CommitRecord, WorkerMetrics, CreditRecord, RunRecord)
+}
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(msgpack.packb(compact(content))).hexdigest()
