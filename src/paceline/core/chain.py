@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from paceline.core.config import RunConfig
 from paceline.core.election import has_quorum, quorum_size
-from paceline.core.errors import LedgerError, RecordRejected
+from paceline.core.errors import HistoryBroken, RecordRejected
 from paceline.core.records import CommitRecord, GlobalState, RoundReceipt
 from paceline.core.wire import unseal
 
@@ -126,55 +126,49 @@ def check_link(link: Link, head: GlobalState, run: RunConfig) -> CommitRecord:
         The commit: signed, following `head`, backed by a quorum of signed receipts.
 
     Raises:
-        LedgerError: Names the round and the first thing that is wrong.
+        HistoryBroken: Names the round and the first thing that is wrong.
     """
     where = f"round {head.round_id + 1}"
     try:
         commit = unseal(link.commit)
     except RecordRejected as error:
-        raise _wrong(where, f"its commit: {error.cause}") from error
+        raise HistoryBroken(where, f"its commit: {error.cause}") from error
     if not isinstance(commit, CommitRecord):
-        raise _wrong(where, f"a {commit.kind} record stands in place of its commit")
+        raise HistoryBroken(where, f"a {commit.kind} record stands in place of its commit")
     _check_state(commit, head, run, where)
     receipts = [_receipt(sealed, commit, where) for sealed in link.receipts]
     if len({receipt.peer_id for receipt in receipts}) != len(receipts):
-        raise _wrong(where, "two receipts of one peer")
+        raise HistoryBroken(where, "two receipts of one peer")
     if not is_backed(commit, receipts, head, run):
         needed = quorum_size(electorate(head, commit.state.departed), run.quorum.min_members)
-        raise _wrong(where, f"{len(receipts)} receipts are no quorum of {needed}")
+        raise HistoryBroken(where, f"{len(receipts)} receipts are no quorum of {needed}")
     return commit
 
 
 def _check_state(commit: CommitRecord, head: GlobalState, run: RunConfig, where: str) -> None:
     state = commit.state
     if (commit.run_id, state.run_id) != (run.run_id, run.run_id):
-        raise _wrong(where, f"it belongs to run {commit.run_id}")
+        raise HistoryBroken(where, f"it belongs to run {commit.run_id}")
     if state.round_id != head.round_id + 1:
-        raise _wrong(where, f"round {state.round_id} stands in its place")
+        raise HistoryBroken(where, f"round {state.round_id} stands in its place")
     if state.prev_digest != head.digest():
-        raise _wrong(where, "it does not follow the commit before it (prev_digest)")
+        raise HistoryBroken(where, "it does not follow the commit before it (prev_digest)")
     nodes = state.participating_nodes
     if not nodes or len(nodes) != len(state.samples) or nodes != sorted(set(nodes)):
-        raise _wrong(where, "its list of participating nodes is malformed")
+        raise HistoryBroken(where, "its list of participating nodes is malformed")
     if not set(state.departed) <= set(head.participating_nodes):
-        raise _wrong(where, "it declares strangers departed")
+        raise HistoryBroken(where, "it declares strangers departed")
     if state.global_weights:
-        raise _wrong(where, "it carries weights")
+        raise HistoryBroken(where, "it carries weights")
     if commit.peer_id not in electorate(head) | set(nodes):
-        raise _wrong(where, "its publisher is no member")
+        raise HistoryBroken(where, "its publisher is no member")
 
 
 def _receipt(sealed: bytes, commit: CommitRecord, where: str) -> RoundReceipt:
     try:
         receipt = unseal(sealed)
     except RecordRejected as error:
-        raise _wrong(where, f"a receipt: {error.cause}") from error
+        raise HistoryBroken(where, f"a receipt: {error.cause}") from error
     if not isinstance(receipt, RoundReceipt) or receipt.peer_id not in backers(commit, [receipt]):
-        raise _wrong(where, f"the receipt of {receipt.peer_id} is for something else")
+        raise HistoryBroken(where, f"the receipt of {receipt.peer_id} is for something else")
     return receipt
-
-
-def _wrong(where: str, what: str) -> LedgerError:
-    return LedgerError(
-        f"{where}: {what}", "take the log of another peer; this one is not what the swarm agreed"
-    )

@@ -92,6 +92,15 @@ class LedgerError(PacelineError):
     """A run log that can't be opened, or that does not verify."""
 
 
+class HistoryBroken(LedgerError):
+    """A history that does not verify: names the round and the first thing that is wrong."""
+
+    def __init__(self, where: str, what: str) -> None:
+        super().__init__(
+            f"{where}: {what}", "take the history of another peer; this one is not what the swarm agreed on"
+        )
+
+
 class QuorumLost(PacelineError):
     """Too few peers are left to commit a round."""
 

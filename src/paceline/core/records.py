@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import msgpack
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from paceline.core.compact import compact
 from paceline.core.signing import PeerId
@@ -122,15 +122,6 @@ class PeerRecord(Record):
     """`host:port` of its Prometheus endpoint, or empty."""
 
 
-class Member(Frozen):
-    """One line of a roster."""
-
-    peer_id: PeerId
-    """Who."""
-    samples: Count
-    """Its weight in the average: sequences trained on, as the coordinator saw them."""
-
-
 class RoundPlan(Record):
     """The coordinator's order for one attempt: exactly these members, with exactly these weights."""
 
@@ -145,8 +136,10 @@ class RoundPlan(Record):
     """Counts the attempts within the term."""
     prev_digest: Digest
     """The commit that every member must stand on."""
-    members: Annotated[tuple[Member, ...], Field(min_length=1, max_length=MAX_MEMBERS)]
-    """The roster, sorted by peer id."""
+    roster: Annotated[tuple[PeerId, ...], Field(min_length=1, max_length=MAX_MEMBERS)]
+    """The members, sorted by peer id."""
+    samples: Annotated[tuple[Count, ...], Field(min_length=1, max_length=MAX_MEMBERS)]
+    """Each member's weight in the average: sequences trained on, as the coordinator saw them."""
     avg_loss: Finite
     """Training loss over the members, weighted by samples."""
     departed: Annotated[tuple[PeerId, ...], Field(max_length=MAX_MEMBERS)] = ()
@@ -154,15 +147,16 @@ class RoundPlan(Record):
     adopts: Vote | None = None
     """Set when this attempt averages nothing and only finishes an earlier one, whose plan it repeats."""
 
+    @model_validator(mode="after")
+    def _roster_in_order(self) -> RoundPlan:
+        if list(self.roster) != sorted(set(self.roster)) or len(self.roster) != len(self.samples):
+            raise ValueError("a roster is sorted, names nobody twice, and gives samples for each")
+        return self
+
     @property
     def ballot(self) -> Ballot:
         """The attempt that this plan opens."""
         return Ballot(self.term, self.attempt)
-
-    @property
-    def roster(self) -> tuple[str, ...]:
-        """Peer ids of the members, sorted."""
-        return tuple(member.peer_id for member in self.members)
 
     def digest(self) -> str:
         """Identify what is averaged, whoever repeats the plan later.
@@ -172,8 +166,12 @@ class RoundPlan(Record):
         """
         if self.adopts is not None:
             return self.adopts.plan_digest
-        content = self.model_dump(include={"run_id", "round_id", "term", "attempt", "prev_digest", "members"})
-        return _digest([*content.values(), self.avg_loss, list(self.departed)])
+        return _digest(
+            [
+                *(self.run_id, self.round_id, self.term, self.attempt, self.prev_digest),
+                *(self.roster, self.samples, self.avg_loss, self.departed),
+            ]
+        )
 
 
 class RoundReceipt(Record):
