@@ -61,7 +61,7 @@ def expand(packed: bytes) -> Any:
         value = msgpack.unpackb(packed, ext_hook=_expand_extension, strict_map_key=True, raw=False)
     except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
         raise ValueError(f"not a packed record: {error or type(error).__name__}") from error
-    if _depth(value) > MAX_DEPTH:
+    if _nests_too_deep(value):
         raise ValueError("nested too deep")
     return value
 
@@ -85,9 +85,9 @@ def _expand_extension(code: int, data: bytes) -> str:
     raise ValueError(f"unknown extension {code}")
 
 
-def _depth(value: Any) -> int:
-    if isinstance(value, dict):
-        return 1 + max(map(_depth, value.values()), default=0)
-    if isinstance(value, list):
-        return 1 + max(map(_depth, value), default=0)
-    return 0
+def _nests_too_deep(value: Any, room: int = MAX_DEPTH) -> bool:
+    # Stops at the limit: msgpack itself unpacks deeper values than Python can recurse into.
+    if not isinstance(value, dict | list):
+        return False
+    items = value.values() if isinstance(value, dict) else value
+    return room == 0 or any(_nests_too_deep(item, room - 1) for item in items)

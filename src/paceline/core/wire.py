@@ -99,7 +99,9 @@ def _split(sealed: bytes) -> tuple[str, bytes, bytes, bytes, list[Any]]:
         version, kind, public, content, signature = parts = msgpack.unpackb(sealed)
     except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
         raise RecordRejected("format", "not a sealed record") from error
-    typed = isinstance(kind, str) and all(isinstance(part, bytes) for part in (public, content, signature))
+    # True and 1.0 equal 1, and would be further spellings of it.
+    typed = type(version) is int and isinstance(kind, str)
+    typed = typed and all(isinstance(part, bytes) for part in (public, content, signature))
     if version != VERSION or not typed or len(public) != 32 or msgpack.packb(parts) != sealed:
         raise RecordRejected("format", "not a sealed record of this version")
     return kind, public, content, signature, parts[:4]
