@@ -8,6 +8,8 @@ Libraries raise these; only the command line turns them into exit codes.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class PacelineError(Exception):
     """Anything that paceline itself reports.
@@ -21,6 +23,17 @@ class PacelineError(Exception):
         self.cause = cause
         self.remedy = remedy
         super().__init__(f"{cause}; {remedy}" if remedy else cause)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The usual way calls the class with the finished text: an error that crosses to another process would
+        # lose whom it blames, or fail to arrive.
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(kind: type[PacelineError], args: tuple[Any, ...], attributes: dict[str, Any]) -> PacelineError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class ConfigError(PacelineError):
@@ -93,9 +106,15 @@ class LedgerError(PacelineError):
 
 
 class HistoryBroken(LedgerError):
-    """A history that does not verify: names the round and the first thing that is wrong."""
+    """A history that does not verify: names the round and the first thing that is wrong.
+
+    Attributes:
+        where: The place, such as `round 3`.
+        what: What is wrong there.
+    """
 
     def __init__(self, where: str, what: str) -> None:
+        self.where, self.what = where, what
         super().__init__(
             f"{where}: {what}", "take the history of another peer; this one is not what the swarm agreed on"
         )
