@@ -180,9 +180,10 @@ class RunConfig(Frozen):
     def _tuned_outer_defaults(cls, data: Any) -> Any:
         if not isinstance(data, dict) or isinstance(data.get("outer"), OuterConfig):
             return data
-        peers, rounds = data.get("expected_peers", 4), data.get("rounds", 10)
-        if not isinstance(peers, int) or not isinstance(rounds, int):
-            return data
+        try:
+            peers, rounds = int(data.get("expected_peers", 4)), int(data.get("rounds", 10))
+        except (TypeError, ValueError):
+            return data  # the fields' own checks say what is wrong
         given = data.get("outer") or {}
         return data | {"outer": outer_defaults(peers, rounds) | given} if isinstance(given, dict) else data
 
@@ -332,6 +333,8 @@ class Handout(Frozen):
     def _digest_matches_document(self) -> Handout:
         if self.run_config is not None and self.run_digest not in (None, self.run_config.digest()):
             raise ValueError(f"run_digest is not that of run_config ({self.run_config.digest()})")
+        if self.digest is not None and not self.run_id.endswith(f"-{self.digest[:8]}"):
+            raise ValueError(f"run_id does not end with -{self.digest[:8]}, the start of the run's digest")
         return self
 
     @property
