@@ -153,15 +153,26 @@ def _check_state(commit: CommitRecord, head: GlobalState, run: RunConfig, where:
         raise HistoryBroken(where, f"round {state.round_id} stands in its place")
     if state.prev_digest != head.digest():
         raise HistoryBroken(where, "it does not follow the commit before it (prev_digest)")
+    if state.global_weights:
+        raise HistoryBroken(where, "it carries weights")
+    _check_members(state, head, where)
+    if commit.peer_id not in electorate(head) | set(state.participating_nodes):
+        raise HistoryBroken(where, "its publisher is no member")
+
+
+def _check_members(state: GlobalState, head: GlobalState, where: str) -> None:
     nodes = state.participating_nodes
     if not nodes or len(nodes) != len(state.samples) or nodes != sorted(set(nodes)):
         raise HistoryBroken(where, "its list of participating nodes is malformed")
-    if not set(state.departed) <= set(head.participating_nodes):
-        raise HistoryBroken(where, "it declares strangers departed")
-    if state.global_weights:
-        raise HistoryBroken(where, "it carries weights")
-    if commit.peer_id not in electorate(head) | set(nodes):
-        raise HistoryBroken(where, "its publisher is no member")
+    if state.origin_digest() != state.plan_digest:
+        raise HistoryBroken(where, "its nodes, samples or loss are not those of its plan")
+    if not set(state.departed) <= set(head.participating_nodes) - set(nodes):
+        raise HistoryBroken(where, "it declares strangers, or its own members, departed")
+    # Receipts vote for a plan by digest only: without this its publisher could credit whom it likes.
+    if state.plan_digest != state.averaged_plan_digest():
+        raise HistoryBroken(
+            where, "its members, samples, loss or departed are not those of the plan voted for"
+        )
 
 
 def _receipt(sealed: bytes, commit: CommitRecord, where: str) -> RoundReceipt:

@@ -10,11 +10,21 @@ expires. The pydantic models *are* the wire format; `paceline.core.wire` packs, 
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import msgpack
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    model_validator,
+)
 
 from paceline.core.compact import compact
 from paceline.core.signing import PeerId
@@ -23,7 +33,8 @@ MAX_MEMBERS = 64
 """The longest roster: it must fit a record of 4 KB."""
 
 Count = Annotated[int, Field(ge=0, le=2**48)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False), AfterValidator(lambda value: value + 0.0)]
+"""A number; minus zero becomes zero, since the two are equal and yet pack to different bytes."""
 Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 
 
@@ -166,12 +177,8 @@ class RoundPlan(Record):
         """
         if self.adopts is not None:
             return self.adopts.plan_digest
-        return _digest(
-            [
-                *(self.run_id, self.round_id, self.term, self.attempt, self.prev_digest),
-                *(self.roster, self.samples, self.avg_loss, self.departed),
-            ]
-        )
+        position = (self.run_id, self.round_id, self.term, self.attempt, self.prev_digest)
+        return _digest([*position, self.roster, self.samples, self.avg_loss, self.departed])
 
 
 class RoundReceipt(Record):
@@ -254,6 +261,16 @@ class GlobalState(Frozen):
     departed: list[str] = Field(default_factory=list)
     """Peers of the last roster that this commit declares gone."""
 
+    def origin_digest(self) -> str:
+        """Compute the digest of the plan that this commit says was averaged.
+
+        Returns:
+            Equal to `plan_digest` in an honest commit: so the receipts, which name the plan, vouch for the
+            nodes, samples, loss and departures too.
+        """
+        position = (self.run_id, self.round_id, self.term, self.attempt, self.prev_digest)
+        return _digest([*position, self.participating_nodes, self.samples, self.avg_loss, self.departed])
+
     def digest(self) -> str:
         """Identify this commit.
 
@@ -261,6 +278,17 @@ class GlobalState(Frozen):
             SHA-256 over the canonical packing of all fields: the `prev_digest` of the next round.
         """
         return _digest(self.model_dump())
+
+    def averaged_plan_digest(self) -> str:
+        """Work out which plan leads to this commit.
+
+        Receipts vote for a plan by its digest; only a commit whose own members, samples, loss and departed
+        give that digest again is what was voted for.
+
+        Returns:
+            What `RoundPlan.digest` gives for the plan with this commit's content.
+        """
+        return _plan_digest(self, self.participating_nodes)
 
 
 class CommitRecord(Record):
@@ -320,14 +348,28 @@ class CreditRecord(Record):
     """Sequences that the author contributed to committed rounds."""
 
 
+def _spell_document(value: Any) -> str:
+    try:
+        document = json.loads(value) if isinstance(value, str) else value
+        text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, RecursionError) as error:
+        raise ValueError("not a JSON document") from error
+    if not isinstance(document, dict) or (isinstance(value, str) and value != text):
+        raise ValueError("not a canonical JSON document")
+    return text
+
+
 class RunRecord(Record):
     """The run's canonical document, so that one multiaddr is enough to join."""
 
     kind = "run"
     lifetime_s = 1800.0
 
-    document: Annotated[str, Field(max_length=3400)]
-    """Canonical JSON of the run's parameters (`paceline.core.config.RunConfig`)."""
+    document: Annotated[
+        str, Field(max_length=6000), BeforeValidator(_spell_document), PlainSerializer(json.loads)
+    ]
+    """Canonical JSON of the run's parameters (`paceline.core.config.RunConfig`). It is sealed as a map, in
+    which the founders' peer ids are compact: as text, 64 of them alone would take 3.5 KB."""
 
 
 AnyRecord = PeerRecord | RoundPlan | RoundReceipt | CommitRecord | WorkerMetrics | CreditRecord | RunRecord
@@ -335,6 +377,15 @@ RECORD_TYPES: dict[str, type[Record]] = {
     record.kind: record
     for record in (PeerRecord, RoundPlan, RoundReceipt, CommitRecord, WorkerMetrics, CreditRecord, RunRecord)
 }
+
+
+def _plan_digest(source: RoundPlan | GlobalState, members: Sequence[str]) -> str:
+    return _digest(
+        [
+            *(source.run_id, source.round_id, source.term, source.attempt, source.prev_digest),
+            *(members, source.samples, source.avg_loss, source.departed),
+        ]
+    )
 
 
 def _digest(content: Any) -> str:
