@@ -1,0 +1,97 @@
+"""What the round protocol asks of its driver. The protocol decides; the driver does.
+
+The order within one list matters: a `Promise` must be durable before the `Publish` that follows it leaves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from paceline.core.chain import Link
+from paceline.core.events import Event
+from paceline.core.records import CommitRecord, Record, RoundPlan, Vote
+
+
+@dataclass(frozen=True)
+class Publish:
+    """Put a record on the board.
+
+    Attributes:
+        record: A draft: the driver stamps `seq` and `expires_at`, and signs.
+    """
+
+    record: Record
+
+
+@dataclass(frozen=True)
+class Promise:
+    """Write down, durably, what this peer will never contradict, also not after a restart.
+
+    Attributes:
+        term: No vote in an earlier term.
+        vote: The latest vote.
+    """
+
+    term: int
+    vote: Vote | None
+
+
+@dataclass(frozen=True)
+class Reduce:
+    """Stop at the next step boundary and all-reduce exactly this plan's roster.
+
+    Attributes:
+        plan: The plan.
+    """
+
+    plan: RoundPlan
+
+
+@dataclass(frozen=True)
+class CancelReduce:
+    """Give up the running all-reduce: it has been superseded."""
+
+
+@dataclass(frozen=True)
+class Apply:
+    """Take the outer step with the staged average, and log the commit.
+
+    Attributes:
+        commit: The commit, checked against its receipts.
+        link: The same, sealed, for the log.
+    """
+
+    commit: CommitRecord
+    link: Link
+
+
+@dataclass(frozen=True)
+class Repair:
+    """Fetch history and state from others.
+
+    Attributes:
+        donors: Peers that should have them, best first.
+        round_id: The commit that they have at least.
+    """
+
+    donors: tuple[str, ...]
+    round_id: int
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Emit a fact.
+
+    Attributes:
+        event: The fact.
+    """
+
+    event: Event
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The run is complete and nobody needs this peer any more."""
+
+
+Action = Publish | Promise | Reduce | CancelReduce | Apply | Repair | Tell | Finish

@@ -1,0 +1,291 @@
+"""The coordinator's duty: name a roster, collect receipts, commit or try again.
+
+It holds no state that the swarm would miss. A coordinator of a later term asks a quorum for its votes, and
+finishes the latest attempt that anybody voted for instead of starting another: so at most one result of a
+round can ever be committed (Paxos, with the averaged weights as the value).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from paceline.core.actions import Action, Publish, Tell
+from paceline.core.election import quorum_size
+from paceline.core.events import AttemptVoided, QuorumMissing, RoundPlanned
+from paceline.core.pace import straggler_deadline
+from paceline.core.records import (
+    MAX_MEMBERS,
+    CommitRecord,
+    GlobalState,
+    PeerRecord,
+    Phase,
+    RoundPlan,
+    RoundReceipt,
+    Vote,
+)
+from paceline.core.standing import Standing
+
+_COMPLAIN_EVERY_S = 10.0
+_RETRY_S, _MAX_RETRY_S = 0.5, 5.0
+
+
+@dataclass
+class Coordination:
+    """One peer's coordinating, for one round and term at a time.
+
+    Attributes:
+        plan: The attempt whose receipts are awaited.
+        planned_at: When it was published, in monotonic seconds.
+        excluded: Peers that failed an attempt of this round.
+        committed: Whether the commit has been published.
+    """
+
+    plan: RoundPlan | None = None
+    planned_at: float = 0.0
+    excluded: set[str] = field(default_factory=set)
+    committed: bool = False
+    _place: tuple[int, int] = (0, 0)
+    _next_attempt: int = 0
+    _may_choose: bool = False
+    _quorum_at: float | None = None
+    _arrivals: dict[str, float] = field(default_factory=dict)
+    _round_started_at: float = 0.0
+    _not_before: float = 0.0
+    _complained_at: float = float("-inf")
+
+    def begin_round(self, now: float) -> None:
+        """Forget the last round.
+
+        Args:
+            now: Monotonic seconds.
+        """
+        self.plan, self.committed, self.excluded = None, False, set()
+        self._arrivals, self._round_started_at, self._not_before = {}, now, now
+
+    def watch(self, standing: Standing, now: float) -> None:
+        """Note who has finished training, whoever coordinates: the pace must survive a coordinator.
+
+        Args:
+            standing: What this peer knows.
+            now: Monotonic seconds.
+        """
+        for peer, record in standing.in_sync(now).items():
+            if record.phase is not Phase.TRAIN:
+                self._arrivals.setdefault(peer, now - self._round_started_at)
+
+    def act(self, standing: Standing, now: float) -> list[Action]:
+        """Do what an established coordinator does now.
+
+        Args:
+            standing: What this peer knows; a quorum follows it in `standing.term`.
+            now: Monotonic seconds.
+
+        Returns:
+            Records to publish and facts to tell.
+        """
+        place = (standing.round_id, standing.term)
+        if self._place != place:
+            self._place, self.plan, self._next_attempt, self._may_choose = place, None, 0, False
+            self.committed = False
+        if self.committed:
+            return []
+        if self.plan is not None:
+            return self._judge(self.plan, standing, now)
+        return self._plan(standing, now)
+
+    def _plan(self, standing: Standing, now: float) -> list[Action]:
+        followers = standing.followers(standing.term, standing.me)
+        vote = None if self._may_choose else latest_vote(followers.values(), standing.round_id)
+        if vote is not None:
+            return self._adopt(vote, standing, now)
+        self._may_choose = True
+        ready = {p: r for p, r in standing.in_sync(now).items() if p in followers and p not in self.excluded}
+        if now < self._not_before or self._should_wait(ready, standing, now):
+            return []
+        members = sorted(ready)[:MAX_MEMBERS]
+        samples = [ready[peer].samples for peer in members]
+        departed = standing.departed(now)
+        if not standing.is_quorum(members, departed) or sum(samples) == 0:
+            return self._complain(members, departed, standing, now)
+        losses = sum(ready[peer].loss * ready[peer].samples for peer in members)
+        plan = self._draft(
+            standing,
+            roster=tuple(members),
+            samples=tuple(samples),
+            avg_loss=losses / sum(samples),
+            departed=departed,
+        )
+        return self._announce(plan, now)
+
+    def _adopt(self, vote: Vote, standing: Standing, now: float) -> list[Action]:
+        origin = standing.plans.get(vote.plan_digest)
+        if origin is None:
+            return []  # whoever voted knows the plan, and will lead before long: see RoundMachine
+        plan = self._draft(
+            standing,
+            roster=origin.roster,
+            samples=origin.samples,
+            avg_loss=origin.avg_loss,
+            departed=origin.departed,
+            adopts=vote,
+        )
+        return self._announce(plan, now)
+
+    def _draft(self, standing: Standing, **content: object) -> RoundPlan:
+        plan = RoundPlan.model_validate(
+            {
+                "run_id": standing.run.run_id,
+                "peer_id": standing.me,
+                "seq": 0,
+                "expires_at": 0.0,
+                "round_id": standing.round_id,
+                "term": standing.term,
+                "attempt": self._next_attempt,
+                "prev_digest": standing.head.digest(),
+                **content,
+            }
+        )
+        self._next_attempt += 1
+        return plan
+
+    def _announce(self, plan: RoundPlan, now: float) -> list[Action]:
+        self.plan, self.planned_at, self._quorum_at = plan, now, None
+        told = RoundPlanned(
+            round_id=plan.round_id, term=plan.term, attempt=plan.attempt, members=len(plan.roster)
+        )
+        return [Publish(plan), Tell(told)]
+
+    def _should_wait(self, ready: dict[str, PeerRecord], standing: Standing, now: float) -> bool:
+        electors = set(standing.head.participating_nodes) - self.excluded
+        never_seen = [peer for peer in electors if peer not in standing.peers]
+        if never_seen and now < standing.started_at + standing.run.pace.gather_s:
+            return True
+        # Joiners take part with whatever they have, but nobody waits for them.
+        expected = set(standing.in_sync(now)) | {
+            peer for peer, r in standing.live(now).items() if r.round_id == standing.round_id - 1
+        }
+        expected = (expected & electors or expected) - self.excluded
+        arrived = {peer: at for peer, at in self._arrivals.items() if peer in expected and peer in ready}
+        if len(arrived) == len(expected):
+            return False
+        deadline = straggler_deadline(list(arrived.values()), len(expected))
+        return deadline is None or now < self._round_started_at + deadline
+
+    def _judge(self, plan: RoundPlan, standing: Standing, now: float) -> list[Action]:
+        receipts = standing.receipts_of(plan.ballot)
+        winners = largest_agreement(receipts)
+        live = standing.live(now)
+        asked = plan.roster if plan.adopts is None else standing.followers(standing.term, standing.me)
+        silent = {peer for peer in asked if peer not in receipts}
+        waiting = {peer for peer in silent if peer in live and peer not in self.excluded}
+        if winners and standing.is_quorum(winners, plan.departed):
+            self._quorum_at = now if self._quorum_at is None else self._quorum_at
+            if not waiting or now >= self._quorum_at + standing.run.pace.grace_s:
+                return self._commit(plan, receipts[winners[0]], standing)
+            return []
+        pace = standing.run.pace
+        if now >= self.planned_at + pace.start_s + pace.reduce_s:
+            return self._void("not enough receipts in time", receipts, silent, now)
+        if plan.adopts is None and not waiting:
+            return self._void("too few members got the whole average", receipts, silent, now)
+        return []
+
+    def _commit(self, plan: RoundPlan, receipt: RoundReceipt, standing: Standing) -> list[Action]:
+        self.committed = True
+        state = committed_state(plan, receipt, standing.plans.get(plan.digest(), plan))
+        record = CommitRecord(
+            run_id=standing.run.run_id,
+            peer_id=standing.me,
+            seq=0,
+            expires_at=0.0,
+            state=state,
+            ballot_term=plan.term,
+            ballot_attempt=plan.attempt,
+        )
+        return [Publish(record)]
+
+    def _void(
+        self, cause: str, receipts: dict[str, RoundReceipt], silent: set[str], now: float
+    ) -> list[Action]:
+        plan, self.plan = self.plan, None
+        assert plan is not None
+        blamed = Counter(r.blamed for r in receipts.values() if r.blamed and not r.complete)
+        worst = {peer for peer, count in blamed.items() if count == max(blamed.values())}
+        self.excluded |= silent | worst
+        self._not_before = now + min(plan.attempt * _RETRY_S, _MAX_RETRY_S)
+        return [Tell(AttemptVoided(round_id=plan.round_id, attempt=plan.attempt, cause=cause))]
+
+    def _complain(
+        self, members: list[str], departed: tuple[str, ...], standing: Standing, now: float
+    ) -> list[Action]:
+        # Whoever failed before may be the one who is missing now: give everybody another chance, slowly.
+        self.excluded = set()
+        self._not_before = now + standing.run.pace.stall_s
+        if now < self._complained_at + _COMPLAIN_EVERY_S:
+            return []
+        self._complained_at = now
+        electors = set(standing.head.participating_nodes) - set(departed)
+        needed = quorum_size(electors, standing.run.quorum.min_members)
+        return [Tell(QuorumMissing(got=len(members), needed=needed))]
+
+
+def latest_vote(records: Iterable[PeerRecord], round_id: int) -> Vote | None:
+    """Find the vote of the latest ballot among promises.
+
+    Args:
+        records: `PeerRecord`s of a quorum that follows the asker.
+        round_id: The round.
+
+    Returns:
+        The vote that must be finished first, or None: then nothing can have been committed.
+    """
+    votes = [
+        record.vote for record in records if record.vote is not None and record.vote.round_id == round_id
+    ]
+    return max(votes, key=lambda vote: vote.ballot, default=None)
+
+
+def largest_agreement(receipts: dict[str, RoundReceipt]) -> list[str]:
+    """Find the largest group of members that voted for the same digests.
+
+    Args:
+        receipts: Receipts of one attempt by author.
+
+    Returns:
+        Its members, sorted; empty when nobody voted.
+    """
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for peer, receipt in sorted(receipts.items()):
+        if receipt.weights_digest:
+            what = (receipt.plan_digest, receipt.weights_digest, receipt.momentum_digest)
+            groups.setdefault(what, []).append(peer)
+    return max(groups.values(), key=len, default=[])
+
+
+def committed_state(plan: RoundPlan, receipt: RoundReceipt, origin: RoundPlan) -> GlobalState:
+    """Write the commit that a plan and the agreed digests lead to: the same, whoever writes it.
+
+    Args:
+        plan: The plan whose receipts make the quorum.
+        receipt: One of those receipts.
+        origin: The plan that was averaged: `plan` itself, or the one that it adopts.
+
+    Returns:
+        The commit. It depends on the origin and the digests only.
+    """
+    return GlobalState(
+        round_id=plan.round_id,
+        run_id=plan.run_id,
+        participating_nodes=list(origin.roster),
+        samples=list(origin.samples),
+        avg_loss=origin.avg_loss,
+        term=origin.term,
+        attempt=origin.attempt,
+        plan_digest=plan.digest(),
+        prev_digest=plan.prev_digest,
+        weights_digest=receipt.weights_digest,
+        momentum_digest=receipt.momentum_digest,
+        departed=list(origin.departed),
+    )

@@ -1,0 +1,33 @@
+"""When a round has waited long enough: deadlines from the observed arrivals, not from constants to guess."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+SLACK_SHARE = 0.2
+"""The least patience with stragglers, as a share of the time that the median peer took."""
+SLACK_S = 1.0
+"""The least patience with stragglers in seconds: a heartbeat may be that late."""
+DEVIATIONS = 3.0
+"""Patience in median absolute deviations: beyond three, a peer is not merely having a slow round."""
+
+
+def straggler_deadline(arrivals_s: Sequence[float], num_expected: int) -> float | None:
+    """Decide when to stop waiting for the rest.
+
+    With a = median of the arrivals and d = median(|x - a|), the deadline is
+    a + max(DEVIATIONS * d, SLACK_SHARE * a, SLACK_S).
+
+    Args:
+        arrivals_s: Seconds from the start of the round at which peers finished training.
+        num_expected: How many peers are training or done.
+
+    Returns:
+        Seconds from the start of the round, or None while fewer than half have arrived.
+    """
+    if not arrivals_s or 2 * len(arrivals_s) < num_expected:
+        return None
+    middle = median(arrivals_s)
+    deviation = median(abs(arrival - middle) for arrival in arrivals_s)
+    return middle + max(DEVIATIONS * deviation, SLACK_SHARE * middle, SLACK_S)

@@ -1,0 +1,395 @@
+"""The round protocol of one peer as a state machine without I/O, the way h11 is HTTP without sockets.
+
+Tell it what happened (`notice`, `trained`, `reduced`, `applied`, ...), then ask `advance` what to do. It
+reads no clock and touches no network: the live worker and a simulator drive this very code.
+
+Guarantees (docs/adr/0001 argues for them):
+    A round never has two different commits.
+    A vote is promised durably before it is published.
+    A commit is applied only when a quorum of equal receipts backs it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from paceline.core import chain
+from paceline.core.actions import Action, Apply, CancelReduce, Finish, Promise, Publish, Reduce, Repair, Tell
+from paceline.core.chain import Link
+from paceline.core.config import RunConfig
+from paceline.core.coordination import Coordination
+from paceline.core.events import CoordinatorChanged, PhaseChanged
+from paceline.core.leadership import Leadership
+from paceline.core.records import (
+    Ballot,
+    CommitRecord,
+    GlobalState,
+    PeerRecord,
+    Phase,
+    Record,
+    RoundPlan,
+    RoundReceipt,
+    Vote,
+)
+from paceline.core.standing import Standing
+
+HEARTBEAT_S = 2.0
+_REPAIR_AGAIN_S = 2.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far this peer has trained in its round.
+
+    Attributes:
+        inner_step: Steps done.
+        samples: Sequences trained on.
+        samples_per_s: Recent speed.
+        loss: Mean loss so far, nats per token.
+    """
+
+    inner_step: int = 0
+    samples: int = 0
+    samples_per_s: float = 0.0
+    loss: float = 0.0
+
+
+@dataclass(frozen=True)
+class Staged:
+    """An average that is complete but not yet applied.
+
+    Attributes:
+        plan_digest: Digest of the plan it came from.
+        weights_digest: Digest of the anchor it would leave.
+        momentum_digest: Digest of the outer momentum it would leave.
+    """
+
+    plan_digest: str
+    weights_digest: str
+    momentum_digest: str
+
+
+class RoundMachine:
+    """One peer's part in the rounds of a run.
+
+    Attributes:
+        standing: What this peer knows.
+        phase: Where it stands.
+        progress: How far it has trained.
+        vote: Its latest vote in this round.
+        is_coordinator: Whether it leads with a quorum behind it, as of the last `advance`.
+    """
+
+    def __init__(
+        self,
+        run: RunConfig,
+        me: str,
+        head: GlobalState,
+        now: float,
+        promised: tuple[int, Vote | None] = (0, None),
+    ) -> None:
+        """Stand on a commit.
+
+        Args:
+            run: The run's parameters.
+            me: This peer's id.
+            head: The last commit that this peer has applied.
+            now: Monotonic seconds.
+            promised: Term and vote that this peer promised before a restart (`Promise`).
+        """
+        term, vote = promised
+        self.standing = Standing(run=run, me=me, head=head, started_at=now, term=term)
+        self.phase = Phase.TRAIN
+        self.progress = Progress()
+        self.vote = vote if vote is not None and vote.round_id == self.standing.round_id else None
+        self.is_coordinator = False
+        self.boot_id = ""
+        self.metrics_address = ""
+        self._leadership = Leadership(self.standing, now)
+        self._coordination = Coordination()
+        self._coordination.begin_round(now)
+        self._staged: Staged | None = None
+        self._following: RoundPlan | None = None
+        self._cancelled = False
+        self._said: tuple[object, ...] = ()
+        self._said_at = float("-inf")
+        self._behind_since: float | None = None
+        self._repair_after = float("-inf")
+        self._finished_at: float | None = None
+        self._told_phase: Phase | None = None
+        self._pending: list[Action] = []
+
+    # What happened
+
+    def notice(self, record: Record, sealed: bytes, now: float) -> None:
+        """Take in a record from the board, including this peer's own.
+
+        Args:
+            record: A record whose signature and schema hold.
+            sealed: Its sealed bytes.
+            now: Monotonic seconds.
+        """
+        self.standing.notice(record, sealed, now)
+
+    def trained(self, progress: Progress) -> None:
+        """Note an inner step.
+
+        Args:
+            progress: The round's progress including that step.
+        """
+        self.progress = progress
+        if self.phase is Phase.TRAIN and progress.inner_step >= self.standing.run.inner_steps:
+            self.phase = Phase.WAIT
+
+    def reduced(self, plan: RoundPlan, staged: Staged | None, blamed: str = "") -> None:
+        """Note the end of an all-reduce; with a complete result this peer votes for it.
+
+        Args:
+            plan: The plan that was followed.
+            staged: The complete average, or None.
+            blamed: Who is held responsible for a failure.
+        """
+        current = self._following
+        if current is None or current.ballot != plan.ballot or plan.round_id != self.standing.round_id:
+            return
+        self._staged = staged
+        self.phase = Phase.ATTEST if staged else Phase.WAIT
+        standing = self.standing
+        if (plan.term, plan.peer_id) == (standing.term, standing.coordinator):  # else a promise forbids it
+            self._attest(plan, staged, complete=staged is not None, blamed=blamed)
+
+    def applied(self, head: GlobalState, now: float) -> None:
+        """Note that a commit is applied, or that a repair ended on one: the next round begins.
+
+        Args:
+            head: The commit that this peer now stands on.
+            now: Monotonic seconds.
+        """
+        self.standing.move_to(head)
+        self._coordination.begin_round(now)
+        self._leadership.begin_round(now)
+        self.progress, self.vote, self._staged, self._following = Progress(), None, None, None
+        self._behind_since = None
+        is_last = head.round_id >= self.standing.run.rounds
+        self.phase = Phase.WAIT if is_last else Phase.TRAIN
+        self._finished_at = now if is_last else None
+
+    def repair_failed(self, now: float) -> None:
+        """Note that state could not be fetched; it is tried again a little later.
+
+        Args:
+            now: Monotonic seconds.
+        """
+        self.phase = Phase.TRAIN
+        self.trained(self.progress)
+        self._repair_after = now + _REPAIR_AGAIN_S
+
+    def leave(self) -> None:
+        """Take leave: others stop counting on this peer at once."""
+        self.phase = Phase.LEAVE
+
+    # What to do
+
+    def advance(self, now: float) -> list[Action]:
+        """Decide what to do now.
+
+        Args:
+            now: Monotonic seconds.
+
+        Returns:
+            Actions, to be carried out in this order.
+        """
+        actions = self._pending
+        self._pending = []
+        if self.phase is Phase.LEAVE:
+            return [*actions, *self._speak(now)]
+        if self.phase not in (Phase.APPLY, Phase.REPAIR):
+            actions += self._settle(now)
+        if self.phase not in (Phase.APPLY, Phase.REPAIR):
+            actions += self._choose_coordinator(now)
+            actions += self._follow_plan(now)
+            self._coordination.watch(self.standing, now)
+            actions += self._lead(now)
+        return [*actions, *self._speak(now), *self._finish(now)]
+
+    def _settle(self, now: float) -> list[Action]:
+        # Apply a commit that is backed, or repair when the swarm is ahead.
+        for commit, sealed in self.standing.commits.values():
+            if self._is_final(commit):
+                link = Link(sealed, self.standing.sealed_backing(commit))
+                if self._staged == _staged_by(commit) and self.phase is not Phase.REDUCE:
+                    self.phase = Phase.APPLY
+                    return [Apply(commit, link)]
+                if self.phase is not Phase.REDUCE:
+                    return self._repair(now)
+        return self._repair(now) if self._is_behind(now) else []
+
+    def _is_final(self, commit: CommitRecord) -> bool:
+        head, state = self.standing.head, commit.state
+        follows = state.round_id == self.standing.round_id and state.prev_digest == head.digest()
+        if not follows or state.averaged_plan_digest() != state.plan_digest:
+            return False
+        receipts = list(self.standing.receipts_of(commit.ballot).values())
+        return chain.is_backed(commit, receipts, head, self.standing.run)
+
+    def _is_behind(self, now: float) -> bool:
+        mine = self.standing.round_id
+        ahead = [peer for peer, record in self.standing.live(now).items() if record.round_id > mine]
+        electors = set(self.standing.head.participating_nodes)
+        if not ahead or (electors and not electors & set(ahead) and 2 * len(ahead) < len(electors)):
+            self._behind_since = None
+            return False
+        self._behind_since = now if self._behind_since is None else self._behind_since
+        if self.phase is Phase.REDUCE:
+            return False
+        # With the average in hand, only the commit and its receipts are missing: give them time to arrive.
+        patience = self.standing.run.pace.lease_s if self._staged else 0.0
+        return now >= self._behind_since + patience
+
+    def _repair(self, now: float) -> list[Action]:
+        if now < self._repair_after:
+            return []
+        live = self.standing.live(now)
+        rounds = {peer: record.round_id - 1 for peer, record in live.items() if peer != self.standing.me}
+        donors = sorted((p for p in rounds if rounds[p] >= self.standing.round_id), key=lambda p: -rounds[p])
+        if not donors:
+            return []
+        self.phase = Phase.REPAIR
+        return [Repair(tuple(donors), rounds[donors[0]])]
+
+    def _choose_coordinator(self, now: float) -> list[Action]:
+        standing = self.standing
+        if not self._leadership.choose(now, may_lead=True):
+            return []
+        changed = CoordinatorChanged(
+            term=standing.term, coordinator=standing.coordinator, is_me=standing.coordinator == standing.me
+        )
+        return [Promise(standing.term, self.vote), Tell(changed)]
+
+    def _follow_plan(self, now: float) -> list[Action]:
+        standing = self.standing
+        plan = standing.orders.get(standing.coordinator)
+        if self._finished_at is not None or plan is None or not self._is_for_me(plan, now):
+            return []
+        if self.phase is Phase.REDUCE:
+            superseded, self._cancelled = not self._cancelled, True
+            return [CancelReduce()] if superseded else []
+        if plan.adopts is not None:
+            self._accept(plan, plan.adopts)
+            return self.take_pending()
+        self._following, self._staged, self._cancelled = plan, None, False
+        self.phase = Phase.REDUCE
+        return [Reduce(plan)]
+
+    def _is_for_me(self, plan: RoundPlan, now: float) -> bool:
+        standing = self.standing
+        current = max(
+            self._following.ballot if self._following else Ballot(-1, -1),
+            self.vote.ballot if self.vote else Ballot(-1, -1),
+        )
+        gone = all(
+            standing.unseen_s(peer, now) >= 0.9 * standing.run.quorum.departure_s for peer in plan.departed
+        )
+        return (
+            (plan.round_id, plan.term) == (standing.round_id, standing.term)
+            and plan.prev_digest == standing.head.digest()
+            and plan.ballot > current
+            and (standing.me in plan.roster or plan.adopts is not None)
+            and gone
+        )
+
+    def _accept(self, plan: RoundPlan, adopts: Vote) -> None:
+        """Vote for a result that another attempt reached, whether or not this peer holds it."""
+        self._following = plan
+        wanted = Staged(adopts.plan_digest, adopts.weights_digest, adopts.momentum_digest)
+        self._attest(plan, wanted, complete=self._staged == wanted, blamed="")
+
+    def _attest(self, plan: RoundPlan, result: Staged | None, *, complete: bool, blamed: str) -> None:
+        standing = self.standing
+        receipt = RoundReceipt(
+            run_id=standing.run.run_id,
+            peer_id=standing.me,
+            seq=0,
+            expires_at=0.0,
+            round_id=plan.round_id,
+            term=plan.term,
+            attempt=plan.attempt,
+            plan_digest=plan.digest(),
+            complete=complete,
+            weights_digest=result.weights_digest if result else "",
+            momentum_digest=result.momentum_digest if result else "",
+            samples=self.progress.samples,
+            loss=self.progress.loss,
+            blamed=blamed,
+        )
+        vote = receipt.vote()
+        if vote is not None:
+            self.vote = vote
+            self._pending.append(Promise(standing.term, vote))
+        self._pending.append(Publish(receipt))
+
+    def _lead(self, now: float) -> list[Action]:
+        standing = self.standing
+        self.is_coordinator = standing.coordinator == standing.me and standing.is_established(
+            standing.term, standing.me, now
+        )
+        if not self.is_coordinator or self._finished_at is not None:
+            return []
+        return self._coordination.act(standing, now)
+
+    def _speak(self, now: float) -> list[Action]:
+        # A heartbeat goes out when something changed that others wait for, or when it is time.
+        standing = self.standing
+        says = (standing.round_id, self.phase, standing.term, standing.coordinator, self.vote)
+        if says == self._said and now < self._said_at + HEARTBEAT_S:
+            return []
+        self._said, self._said_at = says, now
+        told: list[Action] = []
+        if self.phase is not self._told_phase:
+            self._told_phase = self.phase
+            told.append(Tell(PhaseChanged(round_id=standing.round_id, phase=self.phase)))
+        return [*told, Publish(self._heartbeat())]
+
+    def _heartbeat(self) -> PeerRecord:
+        standing = self.standing
+        return PeerRecord(
+            run_id=standing.run.run_id,
+            peer_id=standing.me,
+            seq=0,
+            expires_at=0.0,
+            round_id=standing.round_id,
+            head_digest=standing.head.digest(),
+            phase=self.phase,
+            inner_step=self.progress.inner_step,
+            samples=self.progress.samples,
+            samples_per_s=self.progress.samples_per_s,
+            loss=self.progress.loss,
+            term=standing.term,
+            coordinator=standing.coordinator,
+            vote=self.vote,
+            boot_id=self.boot_id,
+            metrics_address=self.metrics_address,
+        )
+
+    def _finish(self, now: float) -> list[Action]:
+        # Stay after the last round until the others have it too, so that nobody is left behind.
+        if self._finished_at is None:
+            return []
+        others = self.standing.live(now).values()
+        all_there = all(record.round_id >= self.standing.round_id for record in others)
+        patience = 2 * self.standing.run.pace.lease_s
+        return [Finish()] if all_there or now >= self._finished_at + patience else []
+
+    def take_pending(self) -> list[Action]:
+        """Hand over actions that came up while noting what happened.
+
+        Returns:
+            The actions, in order; they are forgotten here.
+        """
+        pending, self._pending = self._pending, []
+        return pending
+
+
+def _staged_by(commit: CommitRecord) -> Staged:
+    state = commit.state
+    return Staged(state.plan_digest, state.weights_digest, state.momentum_digest)

@@ -1,0 +1,250 @@
+"""What one peer knows of the round and of the others: the facts that the protocol decides on.
+
+Liveness is judged by when *this* peer last saw something new from another, never by the other's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from paceline.core import chain
+from paceline.core.config import RunConfig
+from paceline.core.election import has_quorum
+from paceline.core.records import (
+    Ballot,
+    CommitRecord,
+    GlobalState,
+    PeerRecord,
+    Phase,
+    Record,
+    RoundPlan,
+    RoundReceipt,
+)
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """Another peer's latest heartbeat.
+
+    Attributes:
+        record: What it said.
+        seen_at: When this peer first saw that record, in seconds of this peer's monotonic clock.
+    """
+
+    record: PeerRecord
+    seen_at: float
+
+
+@dataclass
+class Standing:
+    """One peer's knowledge, and the questions that the protocol asks of it.
+
+    Attributes:
+        run: The run's parameters.
+        me: This peer's id.
+        head: The last commit that this peer has applied.
+        started_at: When this peer started, on its monotonic clock.
+        term: The coordinator's term that this peer is in.
+        coordinator: Whom it follows in that term, or "".
+        peers: Latest heartbeat of every peer, this one included.
+        receipts: Receipts for the current round, with their sealed bytes, by author and ballot.
+        plans: Plans for the current round by digest, those of adopting plans excepted.
+        orders: Latest plan for the current round of each coordinator.
+        commits: Commits of the current round or later, with their sealed bytes, by publisher.
+    """
+
+    run: RunConfig
+    me: str
+    head: GlobalState
+    started_at: float
+    term: int = 0
+    coordinator: str = ""
+    peers: dict[str, Sighting] = field(default_factory=dict)
+    receipts: dict[tuple[str, Ballot], tuple[RoundReceipt, bytes]] = field(default_factory=dict)
+    plans: dict[str, RoundPlan] = field(default_factory=dict)
+    orders: dict[str, RoundPlan] = field(default_factory=dict)
+    commits: dict[str, tuple[CommitRecord, bytes]] = field(default_factory=dict)
+
+    @property
+    def round_id(self) -> int:
+        """The round being worked on."""
+        return self.head.round_id + 1
+
+    def notice(self, record: Record, sealed: bytes, now: float) -> None:
+        """Take in a record of anyone's, this peer included.
+
+        Args:
+            record: A record whose signature and schema hold.
+            sealed: Its sealed bytes.
+            now: Monotonic seconds.
+        """
+        if record.run_id != self.run.run_id:
+            return
+        if isinstance(record, PeerRecord):
+            known = self.peers.get(record.peer_id)
+            if known is None or record.seq > known.record.seq:
+                self.peers[record.peer_id] = Sighting(record, now)
+        elif isinstance(record, RoundReceipt) and record.round_id >= self.round_id:
+            self.receipts.setdefault((record.peer_id, record.ballot), (record, sealed))
+        elif isinstance(record, RoundPlan) and record.round_id >= self.round_id:
+            self._notice_plan(record)
+        elif isinstance(record, CommitRecord) and record.state.round_id >= self.round_id:
+            self.commits[record.peer_id] = (record, sealed)
+
+    def move_to(self, head: GlobalState) -> None:
+        """Stand on a new commit, and forget what concerned earlier rounds.
+
+        Args:
+            head: The commit just applied.
+        """
+        self.head = head
+        self.receipts = {k: v for k, v in self.receipts.items() if v[0].round_id >= self.round_id}
+        self.plans = {k: v for k, v in self.plans.items() if v.round_id >= self.round_id}
+        self.orders = {k: v for k, v in self.orders.items() if v.round_id >= self.round_id}
+        self.commits = {k: v for k, v in self.commits.items() if v[0].state.round_id >= self.round_id}
+
+    def live(self, now: float) -> dict[str, PeerRecord]:
+        """Find the peers whose heartbeat keeps coming.
+
+        Args:
+            now: Monotonic seconds.
+
+        Returns:
+            Their latest records; this peer always counts while it is not leaving.
+        """
+        return {
+            peer: seen.record
+            for peer, seen in self.peers.items()
+            if seen.record.phase is not Phase.LEAVE
+            and (peer == self.me or now - seen.seen_at < self.run.pace.lease_s)
+        }
+
+    def in_sync(self, now: float) -> dict[str, PeerRecord]:
+        """Find the live peers that stand on the same commit and are fit to take part.
+
+        Args:
+            now: Monotonic seconds.
+
+        Returns:
+            Their latest records.
+        """
+        head_digest = self.head.digest()
+        return {
+            peer: record
+            for peer, record in self.live(now).items()
+            if record.round_id == self.round_id
+            and record.head_digest == head_digest
+            and record.phase not in (Phase.APPLY, Phase.REPAIR)
+        }
+
+    def departed(self, now: float) -> tuple[str, ...]:
+        """Find the members of the last roster that count as gone for good.
+
+        Args:
+            now: Monotonic seconds.
+
+        Returns:
+            Peer ids, sorted.
+        """
+        return tuple(
+            peer
+            for peer in sorted(self.head.participating_nodes)
+            if peer != self.me and self.unseen_s(peer, now) >= self.run.quorum.departure_s
+        )
+
+    def unseen_s(self, peer: str, now: float) -> float:
+        """Tell for how long nothing new came from a peer.
+
+        Args:
+            peer: Its id.
+            now: Monotonic seconds.
+
+        Returns:
+            Seconds since its last new heartbeat, or since this peer started.
+        """
+        seen = self.peers.get(peer)
+        return now - (seen.seen_at if seen else self.started_at)
+
+    def is_quorum(self, voters: Iterable[str], departed: Iterable[str]) -> bool:
+        """Decide whether these peers may act for the swarm in the current round.
+
+        Args:
+            voters: Peer ids.
+            departed: Members of the last roster that don't count.
+
+        Returns:
+            What `paceline.core.election.has_quorum` says.
+        """
+        return has_quorum(
+            set(voters),
+            chain.electorate(self.head, tuple(departed)),
+            run_id=self.run.run_id,
+            min_members=self.run.quorum.min_members,
+        )
+
+    def followers(self, term: int, coordinator: str) -> dict[str, PeerRecord]:
+        """Find the peers that have said, in this round, that they follow a coordinator in a term.
+
+        Such a record is also a promise never to vote in an earlier term, and carries the author's last vote.
+
+        Args:
+            term: The term.
+            coordinator: Whom.
+
+        Returns:
+            Their latest records.
+        """
+        return {
+            peer: seen.record
+            for peer, seen in self.peers.items()
+            if (seen.record.term, seen.record.coordinator) == (term, coordinator)
+            and seen.record.round_id == self.round_id
+        }
+
+    def is_established(self, term: int, coordinator: str, now: float) -> bool:
+        """Decide whether a quorum follows a coordinator: at most one per term and round ever has that.
+
+        Args:
+            term: The term.
+            coordinator: Whom.
+            now: Monotonic seconds.
+
+        Returns:
+            Whether its plans may be made and its commits published.
+        """
+        return bool(coordinator) and self.is_quorum(self.followers(term, coordinator), self.departed(now))
+
+    def receipts_of(self, ballot: Ballot) -> dict[str, RoundReceipt]:
+        """Collect the receipts of one attempt of the current round.
+
+        Args:
+            ballot: The attempt.
+
+        Returns:
+            Receipts by author.
+        """
+        return {
+            peer: receipt
+            for (peer, of_ballot), (receipt, _) in self.receipts.items()
+            if of_ballot == ballot and receipt.round_id == self.round_id
+        }
+
+    def sealed_backing(self, commit: CommitRecord) -> tuple[bytes, ...]:
+        """Collect the sealed receipts that back a commit.
+
+        Args:
+            commit: The commit.
+
+        Returns:
+            Sealed receipts, sorted by author.
+        """
+        voted = chain.backers(commit, list(self.receipts_of(commit.ballot).values()))
+        return tuple(self.receipts[peer, commit.ballot][1] for peer in sorted(voted))
+
+    def _notice_plan(self, plan: RoundPlan) -> None:
+        known = self.orders.get(plan.peer_id)
+        if known is None or (plan.round_id, plan.ballot) > (known.round_id, known.ballot):
+            self.orders[plan.peer_id] = plan
+        if plan.adopts is None:
+            self.plans[plan.digest()] = plan
