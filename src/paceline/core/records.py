@@ -177,8 +177,7 @@ class RoundPlan(Record):
         """
         if self.adopts is not None:
             return self.adopts.plan_digest
-        position = (self.run_id, self.round_id, self.term, self.attempt, self.prev_digest)
-        return _digest([*position, self.roster, self.samples, self.avg_loss, self.departed])
+        return _plan_digest(self, self.roster)
 
 
 class RoundReceipt(Record):
@@ -260,16 +259,6 @@ class GlobalState(Frozen):
     """Digest of the outer momentum after this round."""
     departed: list[str] = Field(default_factory=list)
     """Peers of the last roster that this commit declares gone."""
-
-    def origin_digest(self) -> str:
-        """Compute the digest of the plan that this commit says was averaged.
-
-        Returns:
-            Equal to `plan_digest` in an honest commit: so the receipts, which name the plan, vouch for the
-            nodes, samples, loss and departures too.
-        """
-        position = (self.run_id, self.round_id, self.term, self.attempt, self.prev_digest)
-        return _digest([*position, self.participating_nodes, self.samples, self.avg_loss, self.departed])
 
     def digest(self) -> str:
         """Identify this commit.
