@@ -1,0 +1,1 @@
+"""Claims about the command line, settings and the local swarm."""
