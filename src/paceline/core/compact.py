@@ -6,7 +6,7 @@ packing what was unpacked gives the same bytes.
     >>> import msgpack
     >>> packed = msgpack.packb(compact({"head": "ab" * 32}))
     >>> len(packed), expand(packed)["head"] == "ab" * 32
-    (40, True)
+    (41, True)
 """
 
 from __future__ import annotations

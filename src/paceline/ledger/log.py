@@ -1,0 +1,278 @@
+"""The run log as a peer uses it: one writer, and readers in other processes."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from paceline.core import chain
+from paceline.core.chain import Link
+from paceline.core.config import RunConfig
+from paceline.core.credits import credit
+from paceline.core.errors import LedgerError, RecordRejected
+from paceline.core.records import CommitRecord, GlobalState, Vote
+from paceline.core.wire import unseal
+from paceline.ledger.file import BUSY_S, REMEDY, PromiseMade, connect, create, naming, sha256
+from paceline.ledger.replay import Replay, replay
+
+_PAGE = 256
+
+
+class Ledger:
+    """This peer's run log, open for writing. One process, and one thread at a time, writes.
+
+    Guarantees:
+        A row is written whole or not at all.
+        What append returned survives a kill.
+        A log that does not verify is refused and left as it is.
+        A promise is never taken back.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, replayed: Replay) -> None:
+        self._path = path
+        self._connection = connection
+        self._run = replayed.run
+        self._genesis = replayed.genesis
+        self._head = replayed.head
+        self._balances = replayed.balances
+        self._promise = replayed.promise
+
+    @classmethod
+    def open(cls, path: Path, run: RunConfig, genesis: GlobalState) -> Ledger:
+        """Open the log of a run, or begin it.
+
+        Args:
+            path: The file; it and its folder are created when missing.
+            run: The run's parameters.
+            genesis: The commit of round 0 (`paceline.core.chain.genesis`).
+
+        Returns:
+            The log, verified from its beginning.
+
+        Raises:
+            LedgerError: The file is no run log, is damaged, or belongs to another run. It is not touched.
+        """
+        if not path.exists():
+            create(path, run, genesis)
+        replayed = replay(path)
+        if replayed.run.digest() != run.digest():
+            raise LedgerError(
+                f"{path} is the log of run {replayed.run.run_id}, not of {run.run_id}",
+                "choose another state folder for this run",
+            )
+        if replayed.genesis != genesis:
+            raise LedgerError(f"{path}: its run began with other weights than this peer makes", REMEDY)
+        with naming(path):
+            connection = connect(path, "mode=rw")
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA journal_mode = WAL")
+        return cls(path, connection, replayed)
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Put everything into the main file and close it."""
+        with naming(self._path):
+            self._connection.close()
+
+    def head(self) -> GlobalState:
+        """Tell where the chain ends.
+
+        Returns:
+            The last commit, or the genesis.
+        """
+        return self._head
+
+    def credits(self) -> dict[str, int]:
+        """Tell what everybody contributed so far.
+
+        Returns:
+            Sequences by peer id: the fold over all commits.
+        """
+        return dict(self._balances)
+
+    def append(self, link: Link) -> GlobalState:
+        """Add the next commit, after checking it against the last.
+
+        Args:
+            link: The sealed commit and receipts.
+
+        Returns:
+            The commit's state, now the head.
+
+        Raises:
+            HistoryBroken: It does not follow, or nothing backs it. Nothing is written.
+            LedgerError: It could not be written (a full disk, say). The log is as it was.
+        """
+        state = chain.check_link(link, self._head, self._run).state
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT INTO commits VALUES (?, ?, ?, ?)",
+                (state.round_id, state.digest(), len(link.receipts), link.commit),
+            )
+            connection.executemany(
+                "INSERT INTO receipts VALUES (?, ?, ?)",
+                [(state.round_id, position, sealed) for position, sealed in enumerate(link.receipts)],
+            )
+        self._head, self._balances = state, credit(self._balances, state)
+        self._move_into_main_file()
+        return state
+
+    def links(self, after_round: int, limit: int) -> list[Link]:
+        """Read rows of history as they were sealed.
+
+        Args:
+            after_round: The rows begin after this round.
+            limit: At most so many rows, and never more than 256.
+
+        Returns:
+            Rows in order; empty at the end of the log.
+
+        Raises:
+            LedgerError: The file can't be read.
+        """
+        with naming(self._path):
+            return _read_links(self._connection, after_round, limit)
+
+    def states(self) -> Iterator[GlobalState]:
+        """Read the chain from its beginning.
+
+        Yields:
+            The genesis, then every commit in order.
+        """
+        yield self._genesis
+        after_round = 0
+        while links := self.links(after_round, _PAGE):
+            for link in links:
+                yield _state_of(link)
+            after_round += len(links)
+
+    def remember(self, term: int, vote: Vote | None) -> None:
+        """Make a promise durable; call it before the promise is published.
+
+        Args:
+            term: This peer will not vote in an earlier term.
+            vote: Its latest vote in the round after the head, or None before it has voted there.
+
+        Raises:
+            LedgerError: It contradicts what this peer has promised before, or can't be written.
+        """
+        if contradiction := self._contradiction(term, vote):
+            raise LedgerError(f"{self._path}: {contradiction}", "start the peer again")
+        promise = PromiseMade(term=term, vote=vote)
+        document = promise.model_dump_json()
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO promise VALUES (1, ?, ?)", (document, sha256(document))
+            )
+        self._promise = promise
+
+    def promised(self) -> tuple[int, Vote | None]:
+        """Recall the last promise, also after a restart.
+
+        Returns:
+            Term and vote as last given to `remember`; 0 and None in a new log.
+        """
+        return self._promise.term, self._promise.vote
+
+    def _contradiction(self, term: int, vote: Vote | None) -> str:
+        last = self._promise
+        if term < last.term:
+            return f"term {term} is earlier than the promised term {last.term}"
+        if last.vote is None or last.vote.round_id <= self._head.round_id:
+            return ""
+        if vote is None or (vote.round_id, vote.ballot) < (last.vote.round_id, last.vote.ballot):
+            return f"the vote of round {last.vote.round_id} can't be taken back before its commit"
+        if vote.ballot == last.vote.ballot and vote != last.vote:
+            return f"a second, different vote in round {vote.round_id}, {vote.ballot}"
+        return ""
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with naming(self._path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def _move_into_main_file(self) -> None:
+        # Whoever copies or inspects the one file after a crash then has every row. A reader may hold this up:
+        # then the row stays in the write-ahead log until the next time.
+        with naming(self._path):
+            self._connection.execute("PRAGMA busy_timeout = 0")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._connection.execute(f"PRAGMA busy_timeout = {BUSY_S * 1000:.0f}")
+
+
+class LogReader:
+    """Reads the log that another process writes, such as to serve joiners.
+
+    Nothing is opened before the first call, so that an object made before a fork may be used after it; an
+    open SQLite connection must never cross one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+
+    def links(self, after_round: int, limit: int) -> list[Link]:
+        """Read rows of history as they were sealed.
+
+        Args:
+            after_round: The rows begin after this round; any number, it may come from a stranger.
+            limit: At most so many rows, and never more than 256.
+
+        Returns:
+            Rows in order; empty at the end of the log.
+
+        Raises:
+            LedgerError: The file is not there or can't be read.
+        """
+        with naming(self._path):
+            if self._connection is None:
+                self._connection = connect(self._path, "mode=ro")
+            return _read_links(self._connection, after_round, limit)
+
+    def close(self) -> None:
+        """Let go of the file; the next call opens it again."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _read_links(connection: sqlite3.Connection, after_round: int, limit: int) -> list[Link]:
+    # Bounded first: a negative limit means "all" to SQLite, and larger integers than its own are an error.
+    after_round, limit = min(max(after_round, 0), 2**48), min(max(limit, 0), _PAGE)
+    commits = connection.execute(
+        "SELECT round_id, sealed FROM commits WHERE round_id > ? ORDER BY round_id LIMIT ?",
+        (after_round, limit),
+    ).fetchall()
+    query = "SELECT sealed FROM receipts WHERE round_id = ? ORDER BY position"
+    return [
+        Link(sealed, tuple(row[0] for row in connection.execute(query, (round_id,)).fetchall()))
+        for round_id, sealed in commits
+    ]
+
+
+def _state_of(link: Link) -> GlobalState:
+    try:
+        commit = unseal(link.commit)
+    except RecordRejected as error:
+        raise LedgerError(f"a stored commit is damaged ({error.cause})", REMEDY) from error
+    if not isinstance(commit, CommitRecord):
+        raise LedgerError(f"a {commit.kind} record is stored as a commit", REMEDY)
+    return commit.state
