@@ -1,0 +1,112 @@
+"""One child process of `paceline up`: started in a session of its own, stopped gently, never left behind.
+
+A child of its own session does not see the terminal's Ctrl-C, so its parent decides when it leaves. On Linux
+the kernel ends it when the parent dies, however that happens; elsewhere a killed parent leaves its children.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_TAIL_BYTES = 16384
+
+
+class Child:
+    """A running process whose output goes to a file.
+
+    Attributes:
+        name: What people call it.
+        pid: Its process id.
+    """
+
+    def __init__(self, name: str, command: Sequence[str], output: Path) -> None:
+        """Start the process. Call this in the main thread: the child ends with the thread that started it.
+
+        Args:
+            name: What people call it.
+            command: Program and arguments.
+            output: File that takes its standard output and error; folders above it are made.
+        """
+        output.parent.mkdir(parents=True, exist_ok=True)
+        self.name = name
+        self._output = output
+        with output.open("ab") as sink:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_die_with_parent(),
+            )
+        self.pid = self._process.pid
+
+    def exit_code(self) -> int | None:
+        """Look whether it has ended.
+
+        Returns:
+            Its exit code, negative for a signal; None while it runs.
+        """
+        return self._process.poll()
+
+    def ask_to_leave(self) -> None:
+        """Send SIGTERM, unless it has ended."""
+        if self.exit_code() is None:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """Send SIGKILL, unless it has ended. Its own children end with it."""
+        if self.exit_code() is None:
+            self._process.kill()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for its end.
+
+        Args:
+            timeout_s: How long, in seconds.
+
+        Returns:
+            Whether it has ended.
+        """
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def last_words(self) -> str:
+        """Tell why it ended: the signal, or the last error line that it printed, or its last line.
+
+        Returns:
+            One line, empty when nothing is known.
+        """
+        code = self.exit_code()
+        if code is not None and code < 0:
+            return f"killed by {signal.Signals(-code).name}"
+        with self._output.open("rb") as output:
+            output.seek(max(0, self._output.stat().st_size - _TAIL_BYTES))
+            text = output.read().decode(errors="replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        return (errors or lines or [""])[-1]
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    if sys.platform != "linux":
+        return None
+    # Looked up before the fork: after it only calls that need no lock are safe.
+    prctl, parent = ctypes.CDLL(None, use_errno=True).prctl, os.getpid()
+
+    def between_fork_and_exec() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # the parent died before the call above
+            os._exit(1)
+
+    return between_fork_and_exec
