@@ -30,10 +30,12 @@ class Promise:
     Attributes:
         term: No vote in an earlier term.
         vote: The latest vote.
+        plan: The plan voted for: whoever finishes the round after a coordinator's death may need it.
     """
 
-    term: int
-    vote: Vote | None
+    term: int = 0
+    vote: Vote | None = None
+    plan: RoundPlan | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ round can ever be committed (Paxos, with the averaged weights as the value).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from paceline.core.actions import Action, Publish, Tell
@@ -97,9 +96,13 @@ class Coordination:
 
     def _plan(self, standing: Standing, now: float) -> list[Action]:
         followers = standing.followers(standing.term, standing.me)
-        vote = None if self._may_choose else latest_vote(followers.values(), standing.round_id)
-        if vote is not None:
-            return self._adopt(vote, standing, now)
+        if not self._may_choose:
+            votes = {
+                p: r.vote for p, r in followers.items() if r.vote and r.vote.round_id == standing.round_id
+            }
+            # Any quorum's promises will do: if one has no vote among it, nothing can have been committed.
+            if not standing.is_quorum(set(followers) - set(votes), standing.departed(now)):
+                return self._adopt(max(votes.values(), key=lambda vote: vote.ballot), standing, now)
         self._may_choose = True
         ready = {p: r for p, r in standing.in_sync(now).items() if p in followers and p not in self.excluded}
         if now < self._not_before or self._should_wait(ready, standing, now):
@@ -122,7 +125,7 @@ class Coordination:
     def _adopt(self, vote: Vote, standing: Standing, now: float) -> list[Action]:
         origin = standing.plans.get(vote.plan_digest)
         if origin is None:
-            return []  # whoever voted knows the plan, and will lead before long: see RoundMachine
+            return []  # whoever voted for it hands it on: see RoundMachine
         plan = self._draft(
             standing,
             roster=origin.roster,
@@ -130,6 +133,7 @@ class Coordination:
             avg_loss=origin.avg_loss,
             departed=origin.departed,
             adopts=vote,
+            origin=origin.origin or origin.ballot,
         )
         return self._announce(plan, now)
 
@@ -194,7 +198,7 @@ class Coordination:
 
     def _commit(self, plan: RoundPlan, receipt: RoundReceipt, standing: Standing) -> list[Action]:
         self.committed = True
-        state = committed_state(plan, receipt, standing.plans.get(plan.digest(), plan))
+        state = committed_state(plan, receipt)
         record = CommitRecord(
             run_id=standing.run.run_id,
             peer_id=standing.me,
@@ -231,22 +235,6 @@ class Coordination:
         return [Tell(QuorumMissing(got=len(members), needed=needed))]
 
 
-def latest_vote(records: Iterable[PeerRecord], round_id: int) -> Vote | None:
-    """Find the vote of the latest ballot among promises.
-
-    Args:
-        records: `PeerRecord`s of a quorum that follows the asker.
-        round_id: The round.
-
-    Returns:
-        The vote that must be finished first, or None: then nothing can have been committed.
-    """
-    votes = [
-        record.vote for record in records if record.vote is not None and record.vote.round_id == round_id
-    ]
-    return max(votes, key=lambda vote: vote.ballot, default=None)
-
-
 def largest_agreement(receipts: dict[str, RoundReceipt]) -> list[str]:
     """Find the largest group of members that voted for the same digests.
 
@@ -264,28 +252,28 @@ def largest_agreement(receipts: dict[str, RoundReceipt]) -> list[str]:
     return max(groups.values(), key=len, default=[])
 
 
-def committed_state(plan: RoundPlan, receipt: RoundReceipt, origin: RoundPlan) -> GlobalState:
+def committed_state(plan: RoundPlan, receipt: RoundReceipt) -> GlobalState:
     """Write the commit that a plan and the agreed digests lead to: the same, whoever writes it.
 
     Args:
         plan: The plan whose receipts make the quorum.
         receipt: One of those receipts.
-        origin: The plan that was averaged: `plan` itself, or the one that it adopts.
 
     Returns:
-        The commit. It depends on the origin and the digests only.
+        The commit. Of an adopting plan it takes the origin's ballot, so both plans lead to one commit.
     """
+    origin = plan.origin or plan.ballot
     return GlobalState(
         round_id=plan.round_id,
         run_id=plan.run_id,
-        participating_nodes=list(origin.roster),
-        samples=list(origin.samples),
-        avg_loss=origin.avg_loss,
+        participating_nodes=list(plan.roster),
+        samples=list(plan.samples),
+        avg_loss=plan.avg_loss,
         term=origin.term,
         attempt=origin.attempt,
         plan_digest=plan.digest(),
         prev_digest=plan.prev_digest,
         weights_digest=receipt.weights_digest,
         momentum_digest=receipt.momentum_digest,
-        departed=list(origin.departed),
+        departed=list(plan.departed),
     )

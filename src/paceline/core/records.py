@@ -157,6 +157,8 @@ class RoundPlan(Record):
     """Members of the last roster that count as gone for good."""
     adopts: Vote | None = None
     """Set when this attempt averages nothing and only finishes an earlier one, whose plan it repeats."""
+    origin: Ballot | None = None
+    """With `adopts`: the ballot in which that plan was made."""
 
     @model_validator(mode="after")
     def _roster_in_order(self) -> RoundPlan:
@@ -175,9 +177,7 @@ class RoundPlan(Record):
         Returns:
             SHA-256 over what the average depends on; for an adopting plan, that of the plan it adopts.
         """
-        if self.adopts is not None:
-            return self.adopts.plan_digest
-        return _plan_digest(self, self.roster)
+        return _plan_digest(self, self.origin or self.ballot, self.roster)
 
 
 class RoundReceipt(Record):
@@ -277,7 +277,7 @@ class GlobalState(Frozen):
         Returns:
             What `RoundPlan.digest` gives for the plan with this commit's content.
         """
-        return _plan_digest(self, self.participating_nodes)
+        return _plan_digest(self, Ballot(self.term, self.attempt), self.participating_nodes)
 
 
 class CommitRecord(Record):
@@ -368,10 +368,10 @@ RECORD_TYPES: dict[str, type[Record]] = {
 }
 
 
-def _plan_digest(source: RoundPlan | GlobalState, members: Sequence[str]) -> str:
+def _plan_digest(source: RoundPlan | GlobalState, ballot: Ballot, members: Sequence[str]) -> str:
     return _digest(
         [
-            *(source.run_id, source.round_id, source.term, source.attempt, source.prev_digest),
+            *(source.run_id, source.round_id, *ballot, source.prev_digest),
             *(members, source.samples, source.avg_loss, source.departed),
         ]
     )

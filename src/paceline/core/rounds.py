@@ -86,7 +86,7 @@ class RoundMachine:
         me: str,
         head: GlobalState,
         now: float,
-        promised: tuple[int, Vote | None] = (0, None),
+        promised: Promise | None = None,
     ) -> None:
         """Stand on a commit.
 
@@ -95,13 +95,17 @@ class RoundMachine:
             me: This peer's id.
             head: The last commit that this peer has applied.
             now: Monotonic seconds.
-            promised: Term and vote that this peer promised before a restart (`Promise`).
+            promised: What this peer promised before a restart.
         """
-        term, vote = promised
-        self.standing = Standing(run=run, me=me, head=head, started_at=now, term=term)
+        promised = promised or Promise()
+        self.standing = Standing(run=run, me=me, head=head, started_at=now, term=promised.term)
         self.phase = Phase.TRAIN
         self.progress = Progress()
-        self.vote = vote if vote is not None and vote.round_id == self.standing.round_id else None
+        self.vote: Vote | None = None
+        if promised.vote is not None and promised.vote.round_id == self.standing.round_id:
+            self.vote = promised.vote
+            if promised.plan is not None:
+                self.standing.notice(promised.plan, b"", now)
         self.is_coordinator = False
         self.boot_id = ""
         self.metrics_address = ""
@@ -116,6 +120,7 @@ class RoundMachine:
         self._behind_since: float | None = None
         self._repair_after = float("-inf")
         self._finished_at: float | None = None
+        self._finish_if_last(now)
         self._told_phase: Phase | None = None
         self._pending: list[Action] = []
 
@@ -170,9 +175,8 @@ class RoundMachine:
         self._leadership.begin_round(now)
         self.progress, self.vote, self._staged, self._following = Progress(), None, None, None
         self._behind_since = None
-        is_last = head.round_id >= self.standing.run.rounds
-        self.phase = Phase.WAIT if is_last else Phase.TRAIN
-        self._finished_at = now if is_last else None
+        self.phase = Phase.TRAIN
+        self._finish_if_last(now)
 
     def repair_failed(self, now: float) -> None:
         """Note that state could not be fetched; it is tried again a little later.
@@ -264,7 +268,19 @@ class RoundMachine:
         changed = CoordinatorChanged(
             term=standing.term, coordinator=standing.coordinator, is_me=standing.coordinator == standing.me
         )
-        return [Promise(standing.term, self.vote), Tell(changed)]
+        return [self._promise(), Tell(changed), *self._hand_on_plan()]
+
+    def _promise(self) -> Promise:
+        voted_for = self.standing.plans.get(self.vote.plan_digest) if self.vote else None
+        return Promise(self.standing.term, self.vote, voted_for)
+
+    def _hand_on_plan(self) -> list[Action]:
+        # A new coordinator may have to finish what this peer voted for, and the old plan may be gone.
+        standing = self.standing
+        plan = standing.plans.get(self.vote.plan_digest) if self.vote else None
+        if plan is None or standing.coordinator == standing.me or plan.term >= standing.term:
+            return []
+        return [Publish(plan.model_copy(update={"peer_id": standing.me}))]
 
     def _follow_plan(self, now: float) -> list[Action]:
         standing = self.standing
@@ -294,7 +310,7 @@ class RoundMachine:
             (plan.round_id, plan.term) == (standing.round_id, standing.term)
             and plan.prev_digest == standing.head.digest()
             and plan.ballot > current
-            and (standing.me in plan.roster or plan.adopts is not None)
+            and (plan.adopts.plan_digest == plan.digest() if plan.adopts else standing.me in plan.roster)
             and gone
         )
 
@@ -325,7 +341,7 @@ class RoundMachine:
         vote = receipt.vote()
         if vote is not None:
             self.vote = vote
-            self._pending.append(Promise(standing.term, vote))
+            self._pending.append(self._promise())
         self._pending.append(Publish(receipt))
 
     def _lead(self, now: float) -> list[Action]:
@@ -379,6 +395,10 @@ class RoundMachine:
         all_there = all(record.round_id >= self.standing.round_id for record in others)
         patience = 2 * self.standing.run.pace.lease_s
         return [Finish()] if all_there or now >= self._finished_at + patience else []
+
+    def _finish_if_last(self, now: float) -> None:
+        if self.standing.head.round_id >= self.standing.run.rounds:
+            self.phase, self._finished_at = Phase.WAIT, now
 
     def take_pending(self) -> list[Action]:
         """Hand over actions that came up while noting what happened.

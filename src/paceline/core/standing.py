@@ -49,7 +49,7 @@ class Standing:
         coordinator: Whom it follows in that term, or "".
         peers: Latest heartbeat of every peer, this one included.
         receipts: Receipts for the current round, with their sealed bytes, by author and ballot.
-        plans: Plans for the current round by digest, those of adopting plans excepted.
+        plans: Plans for the current round by digest.
         orders: Latest plan for the current round of each coordinator.
         commits: Commits of the current round or later, with their sealed bytes, by publisher.
     """
@@ -246,5 +246,4 @@ class Standing:
         known = self.orders.get(plan.peer_id)
         if known is None or (plan.round_id, plan.ballot) > (known.round_id, known.ballot):
             self.orders[plan.peer_id] = plan
-        if plan.adopts is None:
-            self.plans[plan.digest()] = plan
+        self.plans.setdefault(plan.digest(), plan)

@@ -1,0 +1,251 @@
+"""A swarm in virtual time: real round machines, an imaginary board, all-reduce and clock, one seed."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import assert_never
+
+from paceline.core.actions import (
+    Action,
+    Apply,
+    CancelReduce,
+    Finish,
+    Promise,
+    Publish,
+    Reduce,
+    Repair,
+    Tell,
+)
+from paceline.core.chain import genesis, is_backed
+from paceline.core.config import PaceConfig, QuorumConfig, RunConfig
+from paceline.core.events import Event
+from paceline.core.records import GlobalState, Phase, Record, RoundPlan, RoundReceipt
+from paceline.core.rounds import Progress, RoundMachine, Staged
+from paceline.core.signing import SigningKey
+
+POLL_S = 0.4
+
+
+def peer_ids(count: int) -> list[str]:
+    return sorted(SigningKey.from_seed(bytes([n + 1]) * 32).peer_id for n in range(count))
+
+
+def make_run(founders: list[str], **overrides: object) -> RunConfig:
+    quorum = QuorumConfig(min_members=2, founders=tuple(founders))
+    fields = {
+        "name": "sim",
+        "inner_steps": 10,
+        "rounds": 6,
+        "quorum": quorum,
+        "pace": PaceConfig(gather_s=20),
+    }
+    return RunConfig.model_validate(fields | overrides)
+
+
+@dataclass
+class Disk:
+    """What survives a crash."""
+
+    chain: list[GlobalState]
+    promised: Promise = field(default_factory=Promise)
+
+
+@dataclass
+class VirtualPeer:
+    peer_id: str
+    disk: Disk
+    speed: float
+    machine: RoundMachine
+    alive: bool = True
+    group: int = 0
+    finished: bool = False
+    life: int = 0
+    progress: Progress = field(default_factory=Progress)
+    seen: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+class VirtualSwarm:
+    """Drives machines the way `peer/pacer.py` and `peer/worker.py` do, under faults that tests order."""
+
+    def __init__(self, seed: int, count: int, run: RunConfig | None = None, loss: float = 0.0) -> None:
+        self.rng = random.Random(seed)
+        self.run_config = run or make_run(peer_ids(count))
+        self.genesis = genesis(self.run_config, "00" * 32, "11" * 32)
+        self.now = 0.0
+        self.loss = loss
+        self.peers: dict[str, VirtualPeer] = {}
+        self.events: list[tuple[float, str, Event]] = []
+        self.commits: dict[int, str] = {}
+        self.receipts: dict[tuple[str, int, int, int], tuple[str, str]] = {}
+        self.violations: list[str] = []
+        self.on_action: Callable[[VirtualPeer, Action], None] = lambda peer, action: None
+        self._board: dict[tuple[str, str], tuple[Record, float]] = {}
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+        self._seq = 0
+        self._reducing: dict[str, set[str]] = {}
+        for peer_id in peer_ids(count):
+            self.start(peer_id)
+
+    def start(self, peer_id: str, disk: Disk | None = None, speed: float = 1.0) -> VirtualPeer:
+        disk = disk or Disk([self.genesis])
+        machine = RoundMachine(self.run_config, peer_id, disk.chain[-1], self.now, disk.promised)
+        old = self.peers.get(peer_id)
+        peer = VirtualPeer(peer_id, disk, speed, machine, life=old.life + 1 if old else 0)
+        self.peers[peer_id] = peer
+        self.after(self.rng.uniform(0, 1), lambda: self._tick(peer))
+        self.after(self.rng.uniform(0, 1), lambda: self._train(peer))
+        return peer
+
+    def crash(self, peer_id: str) -> Disk:
+        peer = self.peers[peer_id]
+        peer.alive = False
+        return peer.disk
+
+    def after(self, delay: float, do: Callable[[], None]) -> None:
+        self._count += 1
+        heapq.heappush(self._queue, (self.now + delay, self._count, do))
+
+    def run(self, until: Callable[[], bool], limit_s: float) -> bool:
+        end = self.now + limit_s
+        while self._queue and self._queue[0][0] <= end:
+            self.now, _, do = heapq.heappop(self._queue)
+            do()
+            if until():
+                return True
+        return until()
+
+    def live(self) -> list[VirtualPeer]:
+        return [peer for peer in self.peers.values() if peer.alive]
+
+    def height(self) -> int:
+        return max((peer.disk.chain[-1].round_id for peer in self.peers.values()), default=0)
+
+    def told(self, kind: type[Event]) -> list[Event]:
+        return [event for _, _, event in self.events if isinstance(event, kind)]
+
+    def _tick(self, peer: VirtualPeer) -> None:
+        if not peer.alive or peer.finished:
+            return
+        self._poll(peer)
+        self._carry_out(peer, peer.machine.advance(self.now))
+        self.after(POLL_S * self.rng.uniform(0.8, 1.2), lambda: self._tick(peer))
+
+    def _poll(self, peer: VirtualPeer) -> None:
+        for (kind, author), (record, visible_at) in list(self._board.items()):
+            hidden = self.peers[author].group != peer.group or visible_at > self.now
+            if hidden or peer.seen.get((kind, author), -1) >= record.seq or self.rng.random() < self.loss:
+                continue
+            peer.seen[kind, author] = record.seq
+            peer.machine.notice(record, b"", self.now)
+
+    def _train(self, peer: VirtualPeer) -> None:
+        if not peer.alive or peer.finished:
+            return
+        if peer.machine.phase is Phase.TRAIN:
+            steps = peer.machine.progress.inner_step + 1
+            peer.machine.trained(Progress(steps, steps * 8, 8.0, 2.0))
+        step_s = 0.5 * peer.speed * self.rng.uniform(0.9, 1.1)
+        self.after(step_s, lambda: self._train(peer))
+
+    def _carry_out(self, peer: VirtualPeer, actions: list[Action]) -> None:
+        for action in actions:
+            self.on_action(peer, action)
+            if not peer.alive:
+                return
+            self._do(peer, action)
+
+    def _do(self, peer: VirtualPeer, action: Action) -> None:  # noqa: C901 - one line per action
+        match action:
+            case Publish(record):
+                self._publish(peer, record)
+            case Promise():
+                peer.disk.promised = action
+            case Reduce(plan):
+                self._reduce(peer, plan)
+            case Apply(commit, _):
+                self.after(0.3, partial(self._apply, peer, peer.life, commit.state))
+            case Repair(donors, _):
+                self.after(1.5, partial(self._repair, peer, peer.life, donors))
+            case Finish():
+                peer.finished = True
+            case Tell(event):
+                self.events.append((self.now, peer.peer_id, event))
+            case CancelReduce():
+                pass
+            case _:
+                assert_never(action)
+
+    def _publish(self, peer: VirtualPeer, record: Record) -> None:
+        self._seq += 1
+        stamped = record.model_copy(update={"seq": self._seq, "expires_at": self.now + record.lifetime_s})
+        delay = self.rng.uniform(0.01, 0.3)
+        self._board[record.kind, peer.peer_id] = (stamped, self.now + delay)
+        if isinstance(stamped, RoundReceipt):
+            self._check_receipt(stamped)
+        peer.machine.notice(stamped, b"", self.now)
+
+    def _check_receipt(self, receipt: RoundReceipt) -> None:
+        key = (receipt.peer_id, receipt.round_id, *receipt.ballot)
+        said = (receipt.plan_digest, receipt.weights_digest)
+        if receipt.weights_digest and self.receipts.setdefault(key, said) != said:
+            self.violations.append(f"{receipt.peer_id} contradicts itself in {key}")
+
+    def _reduce(self, peer: VirtualPeer, plan: RoundPlan) -> None:
+        joined = self._reducing.setdefault(plan.digest(), set())
+        joined.add(peer.peer_id)
+        began = self.now
+        life = peer.life
+
+        def settle() -> None:
+            if not self._is_same(peer, life):
+                return
+            here = [self.peers[p] for p in plan.roster]
+            broken = [p.peer_id for p in here if not p.alive or p.group != peer.group]
+            if set(plan.roster) <= joined and not broken:
+                digest = hashlib.sha256(plan.digest().encode()).hexdigest()
+                peer.machine.reduced(plan, Staged(plan.digest(), digest, digest))
+            elif broken or self.now > began + 20:
+                missing = broken or [p for p in plan.roster if p not in joined]
+                peer.machine.reduced(plan, None, blamed=missing[0])
+            else:
+                self.after(0.5, settle)
+                return
+            self._carry_out(peer, peer.machine.take_pending())
+
+        self.after(self.rng.uniform(0.5, 1.5), settle)
+
+    def _apply(self, peer: VirtualPeer, life: int, state: GlobalState) -> None:
+        if not self._is_same(peer, life):
+            return
+        if state.prev_digest != peer.disk.chain[-1].digest():
+            self.violations.append(f"{peer.peer_id} applied round {state.round_id} on another head")
+        if self.commits.setdefault(state.round_id, state.digest()) != state.digest():
+            self.violations.append(f"two commits of round {state.round_id}")
+        peer.disk.chain.append(state)
+        peer.machine.applied(state, self.now)
+
+    def _is_same(self, peer: VirtualPeer, life: int) -> bool:
+        return peer.alive and self.peers[peer.peer_id].life == life
+
+    def _repair(self, peer: VirtualPeer, life: int, donors: tuple[str, ...]) -> None:
+        if not self._is_same(peer, life):
+            return
+        reachable = [d for d in donors if self.peers[d].alive and self.peers[d].group == peer.group]
+        if not reachable:
+            peer.machine.repair_failed(self.now)
+            return
+        chain = self.peers[reachable[0]].disk.chain
+        mine = peer.disk.chain
+        if chain[: len(mine)] != mine:
+            self.violations.append(f"{peer.peer_id} stands on a fork")
+        peer.disk.chain = list(chain)
+        peer.machine.applied(chain[-1], self.now)
+
+
+__all__ = ["Disk", "VirtualPeer", "VirtualSwarm", "is_backed", "make_run", "peer_ids"]
