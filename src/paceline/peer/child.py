@@ -6,15 +6,21 @@ the kernel ends it when the parent dies, however that happens; elsewhere a kille
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
+# Asks the kernel for SIGKILL at the parent's death (1 is PR_SET_PDEATHSIG), makes sure that the parent did
+# not die before that, and becomes the program.
+_TIE = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 _TAIL_BYTES = 16384
 
 
@@ -31,7 +37,7 @@ class Child:
 
         Args:
             name: What people call it.
-            command: Program and arguments.
+            command: Path of the program, and its arguments.
             output: File that takes its standard output and error; folders above it are made.
         """
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -39,12 +45,11 @@ class Child:
         self._output = output
         with output.open("ab") as sink:
             self._process = subprocess.Popen(
-                command,
+                _tied_to_parent(command),
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent(),
             )
         self.pid = self._process.pid
 
@@ -98,15 +103,7 @@ class Child:
         return (errors or lines or [""])[-1]
 
 
-def _die_with_parent() -> Callable[[], None] | None:
+def _tied_to_parent(command: Sequence[str]) -> list[str]:
     if sys.platform != "linux":
-        return None
-    # Looked up before the fork: after it only calls that need no lock are safe.
-    prctl, parent = ctypes.CDLL(None, use_errno=True).prctl, os.getpid()
-
-    def between_fork_and_exec() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # the parent died before the call above
-            os._exit(1)
-
-    return between_fork_and_exec
+        return list(command)
+    return [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid()), *command]

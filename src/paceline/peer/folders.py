@@ -1,7 +1,7 @@
 """Where things lie: a node's state folder, and the folder of a local run.
 
-    >>> StateFolder(Path("runs/node")).log.name
-    'log.sqlite'
+>>> StateFolder(Path("runs/node")).log.name
+'log.sqlite'
 """
 
 from __future__ import annotations

@@ -1,0 +1,213 @@
+"""A local swarm: one seed and some peers, each a process tree of its own, started, watched and stopped.
+
+Every peer is an ordinary `paceline join` with a `node.yaml` of its own, so that one that died can be started
+again by hand with the very same command. Used as
+
+    with LocalSwarm(folder, peers=4) as swarm:
+        swarm.start_seed()
+        swarm.start_peers()
+        while swarm.running():
+            for name, told in swarm.news():
+                print(name, told.event)
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+
+import yaml
+
+from paceline.core.config import NodeConfig, QuorumConfig, SwarmConfig
+from paceline.core.errors import ConfigError, JoinError
+from paceline.network.identity import load_or_create
+from paceline.peer.child import Child
+from paceline.peer.folders import RunFolder
+from paceline.peer.tail import EventTail, Told
+
+COMMAND = (sys.executable, "-m", "paceline.cli")
+"""How a local peer is started: this interpreter, this installation."""
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A peer whose process is gone.
+
+    Attributes:
+        name: Which.
+        code: Its exit code, negative for a signal.
+        reason: Its last words; empty when it finished.
+        command: How to start it again.
+    """
+
+    name: str
+    code: int
+    reason: str
+    command: str
+
+
+def found_run(swarm: SwarmConfig, base: Path, now: datetime) -> tuple[SwarmConfig, RunFolder]:
+    """Make the folder of a local run and its peers' keys, and name those peers as founders.
+
+    Args:
+        swarm: What to run.
+        base: Where run folders lie.
+        now: For the folder's name.
+
+    Returns:
+        The configuration with the founders filled in, and its new folder `<run_id>-<time>`.
+
+    Raises:
+        ConfigError: More members are required than peers are started.
+    """
+    if swarm.peers < swarm.run.quorum.min_members:
+        raise ConfigError(
+            f"{swarm.peers} peers can't make a round that needs {swarm.run.quorum.min_members}",
+            f"start more, or --set run.quorum.min_members={swarm.peers}",
+        )
+    # The founders' ids are part of the run's digest, hence of its name: the keys must be there first.
+    unnamed = RunFolder(base / f".new-{os.getpid()}")
+    keys = [load_or_create(unnamed.peer(number).key) for number in range(1, swarm.peers + 1)]
+    founders = sorted(key.peer_id for key in keys)
+    quorum = QuorumConfig.model_validate({**swarm.run.quorum.model_dump(), "founders": founders})
+    founded = swarm.model_copy(update={"run": swarm.run.model_copy(update={"quorum": quorum})})
+    named = base / f"{founded.run.run_id}-{now:%Y%m%d-%H%M%S}"
+    unnamed.path.rename(named)
+    return founded, RunFolder(named)
+
+
+class LocalSwarm:
+    """The processes of a local run. Leaving its `with` block stops them all.
+
+    Guarantees:
+        No process outlives the swarm.
+
+    Attributes:
+        names: The peers, in the order of their numbers.
+    """
+
+    def __init__(
+        self, folder: RunFolder, node: NodeConfig, peers: int, command: Sequence[str] = COMMAND
+    ) -> None:
+        self._folder, self._node, self._command = folder, node, tuple(command)
+        self._states = {f"peer-{number}": folder.peer(number) for number in range(1, peers + 1)}
+        self._tails = {name: EventTail(state.events) for name, state in self._states.items()}
+        self._peers: dict[str, Child] = {}
+        self._seed: Child | None = None
+        self._told_ends: set[str] = set()
+        self.names = tuple(self._states)
+
+    def __enter__(self) -> LocalSwarm:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def start_seed(self, listen: Sequence[str], timeout_s: float) -> None:
+        """Start the seed and wait until it has written its addresses into the hand-out.
+
+        Args:
+            listen: Multiaddrs to listen on.
+            timeout_s: How long it may take, in seconds.
+
+        Raises:
+            JoinError: It ended, or took too long.
+        """
+        seed, handout = self._folder.seed, self._folder.handout
+        addresses = [part for address in listen for part in ("--listen", address)]
+        arguments = ["seed", str(handout), "--key", str(seed.key), *addresses]
+        itself = f"/p2p/{load_or_create(seed.key).peer_id}"
+        self._seed = Child("seed", [*self._command, *arguments], seed.output)
+        deadline = time.monotonic() + timeout_s
+        while itself not in handout.read_text(encoding="utf-8"):
+            if self._seed.wait(_POLL_S):
+                raise JoinError(f"the seed ended: {self._seed.last_words()}", f"see {seed.output}")
+            if time.monotonic() > deadline:
+                raise JoinError(f"the seed was not up after {timeout_s:.0f} s", f"see {seed.output}")
+
+    def start_peers(self) -> None:
+        """Start every peer with a settings file of its own in its state folder."""
+        for name, state in self._states.items():
+            node = self._node.model_copy(update={"state_dir": state.path})
+            state.path.mkdir(parents=True, exist_ok=True)
+            content = yaml.safe_dump(node.model_dump(mode="json"), sort_keys=False)
+            state.settings.write_text(f"# Written by paceline up.\n{content}", encoding="utf-8")
+            self._peers[name] = Child(name, [*self._command, *self._join(name)], state.output)
+
+    def news(self) -> list[tuple[str, Told]]:
+        """Collect what the peers told since the last call.
+
+        Returns:
+            Pairs of a peer's name and an event, ordered by time.
+        """
+        news = [(name, told) for name, tail in self._tails.items() for told in tail.read()]
+        return sorted(news, key=lambda item: item[1].time)
+
+    def ends(self) -> list[Ended]:
+        """Tell which peers' processes have ended since the last call.
+
+        Returns:
+            Each peer once.
+        """
+        ended = []
+        for name, child in self._peers.items():
+            code = child.exit_code()
+            if code is not None and name not in self._told_ends:
+                self._told_ends.add(name)
+                again = shlex.join(["paceline", *self._join(name)])
+                ended.append(Ended(name, code, child.last_words() if code else "", again))
+        return ended
+
+    def running(self) -> bool:
+        """Look whether any peer still runs.
+
+        Returns:
+            False once all have ended.
+        """
+        return any(child.exit_code() is None for child in self._peers.values())
+
+    def pids(self) -> dict[str, int]:
+        """Name the processes.
+
+        Returns:
+            Process id by peer, and of the `seed`.
+        """
+        children = {**self._peers, **({"seed": self._seed} if self._seed else {})}
+        return {name: child.pid for name, child in children.items()}
+
+    def ask_to_leave(self) -> None:
+        """Ask every peer to leave the swarm, without waiting for it."""
+        for child in self._peers.values():
+            child.ask_to_leave()
+
+    def stop_seed(self, timeout_s: float = 10.0) -> None:
+        """Stop the seed, gently at first.
+
+        Args:
+            timeout_s: How long it may take to leave, in seconds, before it is killed.
+        """
+        if self._seed is not None:
+            self._seed.ask_to_leave()
+            if not self._seed.wait(timeout_s):
+                self._seed.kill()
+
+    def kill(self) -> None:
+        """End every process at once and wait until it is gone."""
+        children = [*self._peers.values(), *([self._seed] if self._seed else [])]
+        for child in children:
+            child.kill()
+        for child in children:
+            child.wait(timeout_s=30)
+
+    def _join(self, name: str) -> list[str]:
+        return ["join", str(self._folder.handout), "--config", str(self._states[name].settings)]
