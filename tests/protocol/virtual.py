@@ -53,6 +53,7 @@ class Disk:
 
     chain: list[GlobalState]
     promised: Promise = field(default_factory=Promise)
+    staged: Staged | None = None
 
 
 @dataclass
@@ -94,7 +95,7 @@ class VirtualSwarm:
 
     def start(self, peer_id: str, disk: Disk | None = None, speed: float = 1.0) -> VirtualPeer:
         disk = disk or Disk([self.genesis])
-        machine = RoundMachine(self.run_config, peer_id, disk.chain[-1], self.now, disk.promised)
+        machine = RoundMachine(self.run_config, peer_id, disk.chain[-1], self.now, disk.promised, disk.staged)
         old = self.peers.get(peer_id)
         peer = VirtualPeer(peer_id, disk, speed, machine, life=old.life + 1 if old else 0)
         self.peers[peer_id] = peer
@@ -166,6 +167,8 @@ class VirtualSwarm:
                 self._publish(peer, record)
             case Promise():
                 peer.disk.promised = action
+            case Reduce(plan, donors) if plan.adopts is not None:
+                self.after(0.8, partial(self._fetch_result, peer, peer.life, plan, donors))
             case Reduce(plan):
                 self._reduce(peer, plan)
             case Apply(commit, _):
@@ -209,16 +212,28 @@ class VirtualSwarm:
             broken = [p.peer_id for p in here if not p.alive or p.group != peer.group]
             if set(plan.roster) <= joined and not broken:
                 digest = hashlib.sha256(plan.digest().encode()).hexdigest()
-                peer.machine.reduced(plan, Staged(plan.digest(), digest, digest))
+                self._stage(peer, plan, Staged(plan.digest(), digest, digest), "")
             elif broken or self.now > began + 20:
                 missing = broken or [p for p in plan.roster if p not in joined]
-                peer.machine.reduced(plan, None, blamed=missing[0])
+                self._stage(peer, plan, None, missing[0])
             else:
                 self.after(0.5, settle)
-                return
-            self._carry_out(peer, peer.machine.take_pending())
 
         self.after(self.rng.uniform(0.5, 1.5), settle)
+
+    def _fetch_result(self, peer: VirtualPeer, life: int, plan: RoundPlan, donors: tuple[str, ...]) -> None:
+        if not self._is_same(peer, life):
+            return
+        assert plan.adopts is not None
+        wanted = Staged(plan.adopts.plan_digest, plan.adopts.weights_digest, plan.adopts.momentum_digest)
+        near = [self.peers[d] for d in donors if self.peers[d].alive and self.peers[d].group == peer.group]
+        found = wanted if any(donor.disk.staged == wanted for donor in near) else None
+        self._stage(peer, plan, found, "")
+
+    def _stage(self, peer: VirtualPeer, plan: RoundPlan, staged: Staged | None, blamed: str) -> None:
+        peer.disk.staged = staged
+        peer.machine.reduced(plan, staged, blamed)
+        self._carry_out(peer, peer.machine.take_pending())
 
     def _apply(self, peer: VirtualPeer, life: int, state: GlobalState) -> None:
         if not self._is_same(peer, life):

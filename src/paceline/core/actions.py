@@ -40,13 +40,15 @@ class Promise:
 
 @dataclass(frozen=True)
 class Reduce:
-    """Stop at the next step boundary and all-reduce exactly this plan's roster.
+    """Stop at the next step boundary and get this plan's result, durably: a vote may follow.
 
     Attributes:
-        plan: The plan.
+        plan: The plan. One that adopts asks for no all-reduce but for another attempt's result.
+        donors: Who holds that result.
     """
 
     plan: RoundPlan
+    donors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -246,7 +246,7 @@ def largest_agreement(receipts: dict[str, RoundReceipt]) -> list[str]:
     """
     groups: dict[tuple[str, str, str], list[str]] = {}
     for peer, receipt in sorted(receipts.items()):
-        if receipt.weights_digest:
+        if receipt.complete:
             what = (receipt.plan_digest, receipt.weights_digest, receipt.momentum_digest)
             groups.setdefault(what, []).append(peer)
     return max(groups.values(), key=len, default=[])

@@ -80,7 +80,7 @@ class Record(Frozen):
 
 
 class Vote(Frozen):
-    """A member's word that it holds, or accepts, one attempt's result; never taken back in that ballot."""
+    """A member's word that it holds one attempt's result on its disk; never taken back in that ballot."""
 
     round_id: Count
     """The round voted in."""
@@ -195,9 +195,9 @@ class RoundReceipt(Record):
     plan_digest: Digest
     """Digest of the plan followed."""
     complete: bool
-    """Whether the author holds the whole result."""
+    """Whether the author holds the whole result, on its disk."""
     weights_digest: Digest = ""
-    """Digest of the next anchor; empty when the author votes for nothing."""
+    """Digest of the next anchor; empty when the author got nothing."""
     momentum_digest: Digest = ""
     """Digest of the next outer momentum."""
     samples: Count = 0
@@ -216,9 +216,9 @@ class RoundReceipt(Record):
         """Read the receipt as a vote.
 
         Returns:
-            The vote, or None when the author got nothing and accepts nothing.
+            The vote, or None when the author got nothing.
         """
-        if not self.weights_digest:
+        if not self.complete:
             return None
         return Vote(
             round_id=self.round_id,

@@ -5,7 +5,7 @@ reads no clock and touches no network: the live worker and a simulator drive thi
 
 Guarantees (docs/adr/0001 argues for them):
     A round never has two different commits.
-    A vote is promised durably before it is published.
+    A vote is promised durably before it is published, and whoever votes holds the result on its disk.
     A commit is applied only when a quorum of equal receipts backs it.
 """
 
@@ -56,7 +56,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Staged:
-    """An average that is complete but not yet applied.
+    """A round's result that is complete and on this peer's disk, but not yet applied.
 
     Attributes:
         plan_digest: Digest of the plan it came from.
@@ -87,6 +87,7 @@ class RoundMachine:
         head: GlobalState,
         now: float,
         promised: Promise | None = None,
+        staged: Staged | None = None,
     ) -> None:
         """Stand on a commit.
 
@@ -96,6 +97,7 @@ class RoundMachine:
             head: The last commit that this peer has applied.
             now: Monotonic seconds.
             promised: What this peer promised before a restart.
+            staged: The result that it still has on its disk from before.
         """
         promised = promised or Promise()
         self.standing = Standing(run=run, me=me, head=head, started_at=now, term=promised.term)
@@ -112,7 +114,7 @@ class RoundMachine:
         self._leadership = Leadership(self.standing, now)
         self._coordination = Coordination()
         self._coordination.begin_round(now)
-        self._staged: Staged | None = None
+        self._staged = staged
         self._following: RoundPlan | None = None
         self._cancelled = False
         self._said: tuple[object, ...] = ()
@@ -147,11 +149,11 @@ class RoundMachine:
             self.phase = Phase.WAIT
 
     def reduced(self, plan: RoundPlan, staged: Staged | None, blamed: str = "") -> None:
-        """Note the end of an all-reduce; with a complete result this peer votes for it.
+        """Note the end of an all-reduce; with a complete result, already durable, this peer votes for it.
 
         Args:
             plan: The plan that was followed.
-            staged: The complete average, or None.
+            staged: The complete result, or None.
             blamed: Who is held responsible for a failure.
         """
         current = self._following
@@ -161,7 +163,7 @@ class RoundMachine:
         self.phase = Phase.ATTEST if staged else Phase.WAIT
         standing = self.standing
         if (plan.term, plan.peer_id) == (standing.term, standing.coordinator):  # else a promise forbids it
-            self._attest(plan, staged, complete=staged is not None, blamed=blamed)
+            self._attest(plan, staged, blamed)
 
     def applied(self, head: GlobalState, now: float) -> None:
         """Note that a commit is applied, or that a repair ended on one: the next round begins.
@@ -221,7 +223,7 @@ class RoundMachine:
         for commit, sealed in self.standing.commits.values():
             if self._is_final(commit):
                 link = Link(sealed, self.standing.sealed_backing(commit))
-                if self._staged == _staged_by(commit) and self.phase is not Phase.REDUCE:
+                if self._staged == _staged_by(commit.state) and self.phase is not Phase.REDUCE:
                     self.phase = Phase.APPLY
                     return [Apply(commit, link)]
                 if self.phase is not Phase.REDUCE:
@@ -290,12 +292,20 @@ class RoundMachine:
         if self.phase is Phase.REDUCE:
             superseded, self._cancelled = not self._cancelled, True
             return [CancelReduce()] if superseded else []
-        if plan.adopts is not None:
-            self._accept(plan, plan.adopts)
+        self._following, self._cancelled = plan, False
+        if plan.adopts is not None and self._staged == _staged_by(plan.adopts):
+            self.phase = Phase.ATTEST
+            self._attest(plan, self._staged, "")
             return self.take_pending()
-        self._following, self._staged, self._cancelled = plan, None, False
-        self.phase = Phase.REDUCE
-        return [Reduce(plan)]
+        self.phase, self._staged = Phase.REDUCE, None
+        return [Reduce(plan, self._holders(plan.adopts))]
+
+    def _holders(self, result: Vote | None) -> tuple[str, ...]:
+        if result is None:
+            return ()
+        wanted = _staged_by(result)
+        votes = {peer: seen.record.vote for peer, seen in self.standing.peers.items()}
+        return tuple(sorted(peer for peer, vote in votes.items() if vote and _staged_by(vote) == wanted))
 
     def _is_for_me(self, plan: RoundPlan, now: float) -> bool:
         standing = self.standing
@@ -314,13 +324,7 @@ class RoundMachine:
             and gone
         )
 
-    def _accept(self, plan: RoundPlan, adopts: Vote) -> None:
-        """Vote for a result that another attempt reached, whether or not this peer holds it."""
-        self._following = plan
-        wanted = Staged(adopts.plan_digest, adopts.weights_digest, adopts.momentum_digest)
-        self._attest(plan, wanted, complete=self._staged == wanted, blamed="")
-
-    def _attest(self, plan: RoundPlan, result: Staged | None, *, complete: bool, blamed: str) -> None:
+    def _attest(self, plan: RoundPlan, result: Staged | None, blamed: str) -> None:
         standing = self.standing
         receipt = RoundReceipt(
             run_id=standing.run.run_id,
@@ -331,7 +335,7 @@ class RoundMachine:
             term=plan.term,
             attempt=plan.attempt,
             plan_digest=plan.digest(),
-            complete=complete,
+            complete=result is not None,
             weights_digest=result.weights_digest if result else "",
             momentum_digest=result.momentum_digest if result else "",
             samples=self.progress.samples,
@@ -410,6 +414,5 @@ class RoundMachine:
         return pending
 
 
-def _staged_by(commit: CommitRecord) -> Staged:
-    state = commit.state
-    return Staged(state.plan_digest, state.weights_digest, state.momentum_digest)
+def _staged_by(source: GlobalState | Vote) -> Staged:
+    return Staged(source.plan_digest, source.weights_digest, source.momentum_digest)
