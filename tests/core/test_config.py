@@ -1,0 +1,207 @@
+"""Configuration is checked when it is made, and a run has one canonical document."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from paceline.core import config
+from paceline.core.config import (
+    AdamWConfig,
+    GptConfig,
+    Handout,
+    MetricsConfig,
+    MuonConfig,
+    NodeConfig,
+    RunConfig,
+    SwarmConfig,
+    TextData,
+    outer_defaults,
+)
+from paceline.core.records import MAX_MEMBERS
+from tests.core.history import peers, run_of
+
+MODELS = [
+    model
+    for model in vars(config).values()
+    if isinstance(model, type) and issubclass(model, BaseModel) and model.__module__ == config.__name__
+]
+NEEDED: dict[type[BaseModel], dict[str, Any]] = {
+    TextData: {"paths": ["a.txt"]},
+    Handout: {"run_id": "run-1", "seeds": ["/ip4/127.0.0.1/tcp/1"]},
+}
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+def test_an_unknown_key_is_refused_in_every_section(model: type[BaseModel]) -> None:
+    content = NEEDED.get(model, {})
+    assert model.model_validate(content)
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        model.model_validate({**content, "suprise": 1})
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+def test_configuration_can_not_be_edited_in_place(model: type[BaseModel]) -> None:
+    instance = model.model_validate(NEEDED.get(model, {}))
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(instance, next(iter(model.model_fields)), None)
+
+
+@pytest.mark.parametrize(
+    ("model", "content"),
+    [
+        (RunConfig, {"name": "Upper"}),
+        (RunConfig, {"name": "a" * 41}),
+        (RunConfig, {"name": "-a"}),
+        (RunConfig, {"seed": -1}),
+        (RunConfig, {"inner_steps": 0}),
+        (RunConfig, {"rounds": 0}),
+        (RunConfig, {"expected_peers": MAX_MEMBERS + 1}),
+        (RunConfig, {"codec": "int8"}),
+        (RunConfig, {"outer": {"lr": 0}}),
+        (RunConfig, {"outer": {"momentum": 1}}),
+        (RunConfig, {"outer": 3}),
+        (RunConfig, {"model": {"type": "mamba"}}),
+        (RunConfig, {"inner": {"optimizer": {"type": "sgd"}}}),
+        (RunConfig, {"inner": {"optimizer": {"lr": float("nan")}}}),
+        (RunConfig, {"quorum": {"founders": ["somebody"]}}),
+        (RunConfig, {"quorum": {"departure_s": 1}}),
+        (RunConfig, {"pace": {"lease_s": float("inf")}}),
+        (RunConfig, {"rounds": "many"}),
+        (RunConfig, {"expected_peers": None}),
+        (GptConfig, {"dim": 100, "heads": 8}),
+        (GptConfig, {"dim": 4}),
+        (NodeConfig, {"device": "gpu"}),
+        (NodeConfig, {"device": "cuda:x"}),
+        (NodeConfig, {"threads": 0}),
+        (NodeConfig, {"batch_size": 0}),
+        (NodeConfig, {"keep_checkpoints": 1}),
+        (NodeConfig, {"data": {"type": "text", "paths": []}}),
+        (NodeConfig, {"data": {"type": "web"}}),
+        (MetricsConfig, {"port": 70000}),
+        (SwarmConfig, {"peers": 0}),
+        (Handout, {"run_id": "run-1", "seeds": []}),
+        (Handout, {"run_id": "run-1", "seeds": ["x"], "run_digest": "ab"}),
+    ],
+    ids=str,
+)
+def test_a_value_out_of_bounds_is_refused(model: type[BaseModel], content: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        model.model_validate(content)
+
+
+def test_the_digest_of_the_default_run_is_what_it_was() -> None:
+    # A change here means that peers of two versions can't train together: raise the version and say so.
+    assert RunConfig().digest() == "cd4f81336ed103d46ec0d7a0132bf29af4cb5eec9cbd4dcdeb50567dd017b3ee"
+
+
+def test_a_run_is_the_same_whatever_order_or_spelling_it_was_given_in() -> None:
+    one = RunConfig.model_validate({"rounds": 30, "seed": 1, "pace": {"lease_s": 9}})
+    two = RunConfig.model_validate({"pace": {"lease_s": 9.0}, "seed": "1", "rounds": 30})
+    assert one.digest() == two.digest()
+    assert one.run_id == f"run-{one.digest()[:8]}"
+
+
+def test_the_document_reads_back_as_the_same_run() -> None:
+    run = run_of(peers(4), rounds=30, inner={"optimizer": {"type": "muon"}}, codec="fp32")
+    again = RunConfig.model_validate_json(run.document())
+    assert again == run
+    assert again.document() == run.document()
+    assert " " not in run.document()
+    assert json.loads(run.document())["outer"] == {"lr": 0.6, "momentum": 0.9}
+
+
+def test_every_parameter_of_a_run_is_in_its_digest() -> None:
+    changes: list[dict[str, Any]] = [
+        {"name": "other"},
+        {"seed": 1},
+        {"expected_peers": 5},
+        {"inner_steps": 21},
+        {"rounds": 11},
+        {"model": {"layers": 5}},
+        {"inner": {"clip_norm": None}},
+        {"outer": {"lr": 0.5}},
+        {"codec": "fp32"},
+        {"quorum": {"min_members": 3}},
+        {"pace": {"lease_s": 9}},
+    ]
+    assert {key for change in changes for key in change} == set(RunConfig.model_fields)
+    digests = {RunConfig.model_validate(change).digest() for change in [{}, *changes]}
+    assert len(digests) == len(changes) + 1
+
+
+@pytest.mark.parametrize(
+    ("peers_expected", "lr"), [(1, 0.4), (2, 0.6), (4, 0.6), (7, 0.6), (8, 0.8), (64, 0.8)]
+)
+def test_the_outer_step_follows_the_number_of_peers(peers_expected: int, lr: float) -> None:
+    assert RunConfig(expected_peers=peers_expected).outer.lr == lr == outer_defaults(peers_expected, 10)["lr"]
+
+
+@pytest.mark.parametrize(("rounds", "momentum"), [(1, 0.5), (19, 0.5), (20, 0.9), (500, 0.9)])
+def test_the_outer_momentum_follows_the_number_of_rounds(rounds: int, momentum: float) -> None:
+    assert RunConfig(rounds=rounds).outer.momentum == momentum
+
+
+def test_an_outer_step_that_is_given_is_kept() -> None:
+    assert RunConfig.model_validate({"outer": {"lr": 1.0}}).outer.lr == 1.0
+    assert RunConfig.model_validate({"outer": {"lr": 1.0}, "rounds": 50}).outer.momentum == 0.9
+    assert RunConfig(outer=config.OuterConfig(lr=0.1, momentum=0.2)).outer.lr == 0.1
+    assert RunConfig.model_validate({"outer": None}).outer == RunConfig().outer
+
+
+def test_numbers_given_as_text_tune_the_outer_step_too() -> None:
+    run = RunConfig.model_validate({"expected_peers": "8", "rounds": "30"})
+    assert run.outer == RunConfig(expected_peers=8, rounds=30).outer
+
+
+def test_a_hand_out_pins_the_run_it_carries() -> None:
+    run = RunConfig()
+    content = {"run_id": run.run_id, "seeds": ["/ip4/127.0.0.1/tcp/1"]}
+    assert Handout.model_validate({**content, "run_config": run}).digest == run.digest()
+    assert Handout.model_validate({**content, "run_digest": run.digest()}).digest == run.digest()
+    assert Handout.model_validate(content).digest is None
+    both = {**content, "run_config": run, "run_digest": run.digest()}
+    assert Handout.model_validate(both).digest == run.digest()
+
+
+def test_a_hand_out_that_contradicts_itself_is_refused() -> None:
+    run, other = RunConfig(), RunConfig(seed=1)
+    seeds = ["/ip4/127.0.0.1/tcp/1"]
+    with pytest.raises(ValidationError, match="not that of run_config"):
+        Handout(run_id=run.run_id, seeds=seeds, run_config=run, run_digest=other.digest())
+    with pytest.raises(ValidationError, match="run_id does not end with"):
+        Handout(run_id=other.run_id, seeds=seeds, run_config=run)
+    with pytest.raises(ValidationError, match="run_id does not end with"):
+        Handout(run_id=other.run_id, seeds=seeds, run_digest=run.digest())
+
+
+def test_a_hand_out_reads_back_from_its_json() -> None:
+    run = run_of(peers(3))
+    handout = Handout(
+        run_id=run.run_id,
+        seeds=("/ip4/127.0.0.1/tcp/1",),
+        run_config=run,
+        run_digest=run.digest(),
+        authority=peers(1)[0].peer_id,
+    )
+    assert Handout.model_validate_json(handout.model_dump_json()) == handout
+
+
+def test_optimizers_are_told_apart_by_their_type() -> None:
+    parse = config.InnerConfig.model_validate
+    assert isinstance(parse({"optimizer": {"type": "muon", "lr": 0.05}}).optimizer, MuonConfig)
+    assert isinstance(parse({"optimizer": {"type": "adamw"}}).optimizer, AdamWConfig)
+    assert isinstance(parse({}).optimizer, AdamWConfig)
+
+
+def test_the_hidden_width_is_eight_thirds_rounded_up() -> None:
+    assert GptConfig(dim=128).hidden_dim == 352
+    assert GptConfig(dim=96).hidden_dim == 256
+    assert GptConfig(dim=128, hidden=200).hidden_dim == 200
+
+
+def test_steps_of_the_whole_run_are_counted() -> None:
+    assert RunConfig(inner_steps=7, rounds=3).total_steps == 21
