@@ -1,0 +1,179 @@
+"""The board: where peers post signed records for all to read. Nothing else passes between them but weights.
+
+board = Board(dht, key, run_id="demo-1a2b3c4d", rejections=rejections)
+board.publish(record)          # stamped, signed, stored; returns without waiting
+for posted in board.read():    # what is new since the last call
+    ...
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from hivemind.dht import DHT, DHTNode
+
+from paceline.core.errors import ProcessDied, RecordRejected
+from paceline.core.records import RECORD_TYPES, Record
+from paceline.core.signing import SigningKey
+from paceline.core.wire import check_expiry, seal, unseal
+from paceline.network.dht import PeerDht
+from paceline.network.validator import KEYS, Rejections
+
+READ_TIMEOUT_S = 10.0
+_KEPT_ALIVE = ("plan", "receipt", "commit", "run")
+_MIN_STEP_S = 1e-3
+
+
+@dataclass(frozen=True)
+class Posted:
+    """A record as it stands on the board.
+
+    Attributes:
+        record: Checked and parsed.
+        sealed: The very bytes that its author signed.
+    """
+
+    record: Record
+    sealed: bytes
+
+
+class Board:
+    """One peer's view of the board.
+
+    Guarantees:
+        A record never goes back in time.
+        A record of another run is dropped.
+        Reading an unreachable board returns nothing and raises nothing.
+    """
+
+    def __init__(
+        self,
+        dht: PeerDht,
+        key: SigningKey,
+        *,
+        run_id: str | None,
+        rejections: Rejections,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Look at a swarm's board.
+
+        Args:
+            dht: A running DHT node.
+            key: Signs what this peer publishes.
+            run_id: The run whose records count; None for those of any run.
+            rejections: Where dropped records are counted.
+            clock: Seconds since 1970.
+        """
+        self._dht = dht
+        self._key = key
+        self.run_id = run_id
+        self._rejections = rejections
+        self._clock = clock
+        self._last_seq: dict[tuple[str, str], int] = {}
+        self._last_expiry: dict[str, float] = {}
+        self._mine: dict[str, Posted] = {}
+
+    def publish(self, draft: Record) -> Posted:
+        """Stamp, sign and store a record, without waiting for the network.
+
+        Args:
+            draft: A record of this peer; its `seq` and `expires_at` are set here.
+
+        Returns:
+            The record as posted.
+
+        Raises:
+            ProcessDied: The DHT's process is gone.
+        """
+        now = self._clock()
+        place = (draft.kind, self._key.peer_id)
+        seq = max(int(now * 1000), self._last_seq.get(place, 0) + 1)
+        # Of two records in one place the one that expires later wins, so a newer one must expire later.
+        expires_at = max(now + draft.lifetime_s, self._last_expiry.get(draft.kind, 0.0) + _MIN_STEP_S)
+        record = draft.model_copy(update={"seq": seq, "expires_at": expires_at})
+        posted = Posted(record, seal(record, self._key))
+        self._last_seq[place], self._last_expiry[draft.kind] = seq, expires_at
+        self._mine[draft.kind] = posted
+        self._store(posted)
+        return posted
+
+    def refresh(self) -> None:
+        """Store this peer's lasting records once more: some of those that kept them may have left.
+
+        Raises:
+            ProcessDied: The DHT's process is gone.
+        """
+        for kind in _KEPT_ALIVE:
+            posted = self._mine.get(kind)
+            if posted is not None and posted.record.expires_at > self._clock():
+                self._store(posted)
+
+    def read(self, kinds: Collection[str] = tuple(RECORD_TYPES)) -> list[Posted]:
+        """Fetch what is new.
+
+        Args:
+            kinds: Which kinds of record to look for.
+
+        Returns:
+            Records that this board has not returned before, of all peers but including this one's own.
+
+        Raises:
+            ProcessDied: The DHT's process is gone.
+        """
+        future = self._dht.run_coroutine(partial(_look_up, tuple(kinds)), return_future=True)
+        try:
+            found: dict[str, list[bytes]] = future.result(READ_TIMEOUT_S)
+        except TimeoutError:
+            if not self._dht.is_alive():
+                raise ProcessDied("DHT") from None
+            return []
+        return [news for kind, values in found.items() for news in self._news(kind, values)]
+
+    def _news(self, kind: str, values: Iterable[bytes]) -> Iterable[Posted]:
+        for sealed in values:
+            try:
+                record = unseal(sealed)
+                check_expiry(record, self._clock())
+                is_new = self._is_new(kind, record)
+            except RecordRejected as error:
+                self._rejections.add(error.reason)
+                continue
+            if is_new:
+                yield Posted(record, sealed)
+
+    def _is_new(self, kind: str, record: Record) -> bool:
+        if record.kind != kind:
+            raise RecordRejected("key", "a record of another kind")
+        if self.run_id is not None and record.run_id != self.run_id:
+            raise RecordRejected("run", "a record of another run")
+        place = (kind, record.peer_id)
+        last = self._last_seq.get(place, -1)
+        if record.seq < last:
+            raise RecordRejected("stale", "older than one seen before")
+        self._last_seq[place] = record.seq
+        return record.seq > last
+
+    def _store(self, posted: Posted) -> None:
+        record = posted.record
+        self._dht.store(
+            KEYS[record.kind],
+            posted.sealed,
+            record.expires_at,
+            subkey=record.peer_id,
+            return_future=True,
+        )
+
+
+async def _look_up(kinds: tuple[str, ...], _dht: DHT, node: DHTNode) -> dict[str, list[bytes]]:
+    # Runs in the DHT's process: one traversal for all kinds, asking everybody who may have the latest.
+    found = await node.get_many([KEYS[kind] for kind in kinds], sufficient_expiration_time=float("inf"))
+    return {kind: _values(found.get(KEYS[kind])) for kind in kinds}
+
+
+def _values(entry: Any) -> list[bytes]:
+    places = entry.value if entry is not None and isinstance(entry.value, dict) else {}
+    return [item.value for item in places.values() if isinstance(item.value, bytes)]
