@@ -22,9 +22,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from paceline.core import chain
+from paceline.core.actions import Promise
 from paceline.core.config import RunConfig
 from paceline.core.errors import LedgerError
-from paceline.core.records import Count, Frozen, GlobalState, Vote
+from paceline.core.records import Count, Frozen, GlobalState, RoundPlan, Vote
 
 APPLICATION_ID, FORMAT = 0x70616365, 1
 BUSY_S = 5.0
@@ -47,13 +48,15 @@ CREATE TABLE promise (
 """
 
 
-class PromiseMade(Frozen):
-    """What this peer must never contradict."""
+class _StoredPromise(Frozen):
+    """How `paceline.core.actions.Promise` is stored."""
 
-    term: Count = 0
+    term: Count
     """No vote in an earlier term."""
-    vote: Vote | None = None
-    """Its latest vote in the round after its last commit."""
+    vote: Vote | None
+    """The latest vote."""
+    plan: RoundPlan | None
+    """The plan voted for."""
 
 
 @contextmanager
@@ -160,6 +163,31 @@ def spelled(genesis: GlobalState) -> str:
         JSON with sorted keys and no spaces.
     """
     return json.dumps(genesis.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+
+def spelled_promise(promise: Promise) -> str:
+    """Spell a promise.
+
+    Args:
+        promise: The promise.
+
+    Returns:
+        JSON, to be read with `parsed_promise`.
+    """
+    return _StoredPromise(term=promise.term, vote=promise.vote, plan=promise.plan).model_dump_json()
+
+
+def parsed_promise(document: str) -> Promise:
+    """Read a promise.
+
+    Args:
+        document: What `spelled_promise` gave.
+
+    Returns:
+        The promise.
+    """
+    stored = _StoredPromise.model_validate_json(document)
+    return Promise(stored.term, stored.vote, stored.plan)
 
 
 def sha256(text: str) -> str:

@@ -9,13 +9,14 @@ from pathlib import Path
 from types import TracebackType
 
 from paceline.core import chain
+from paceline.core.actions import Promise
 from paceline.core.chain import Link
 from paceline.core.config import RunConfig
 from paceline.core.credits import credit
 from paceline.core.errors import LedgerError, RecordRejected
 from paceline.core.records import CommitRecord, GlobalState, Vote
 from paceline.core.wire import unseal
-from paceline.ledger.file import BUSY_S, REMEDY, PromiseMade, connect, create, naming, sha256
+from paceline.ledger.file import BUSY_S, REMEDY, connect, create, naming, sha256, spelled_promise
 from paceline.ledger.replay import Replay, replay
 
 _PAGE = 256
@@ -70,7 +71,9 @@ class Ledger:
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA journal_mode = WAL")
-        return cls(path, connection, replayed)
+        ledger = cls(path, connection, replayed)
+        ledger._move_into_main_file()  # what a killed process left in the write-ahead log
+        return ledger
 
     def __enter__(self) -> Ledger:
         return self
@@ -157,33 +160,32 @@ class Ledger:
                 yield _state_of(link)
             after_round += len(links)
 
-    def remember(self, term: int, vote: Vote | None) -> None:
+    def remember(self, promise: Promise) -> None:
         """Make a promise durable; call it before the promise is published.
 
         Args:
-            term: This peer will not vote in an earlier term.
-            vote: Its latest vote in the round after the head, or None before it has voted there.
+            promise: The term in which this peer may vote, and its latest vote, if it has voted in the round
+                after the head, with the plan voted for.
 
         Raises:
             LedgerError: It contradicts what this peer has promised before, or can't be written.
         """
-        if contradiction := self._contradiction(term, vote):
+        if contradiction := self._contradiction(promise.term, promise.vote):
             raise LedgerError(f"{self._path}: {contradiction}", "start the peer again")
-        promise = PromiseMade(term=term, vote=vote)
-        document = promise.model_dump_json()
+        document = spelled_promise(promise)
         with self._transaction() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO promise VALUES (1, ?, ?)", (document, sha256(document))
             )
         self._promise = promise
 
-    def promised(self) -> tuple[int, Vote | None]:
+    def promised(self) -> Promise:
         """Recall the last promise, also after a restart.
 
         Returns:
-            Term and vote as last given to `remember`; 0 and None in a new log.
+            What was last given to `remember`; an empty promise in a new log.
         """
-        return self._promise.term, self._promise.vote
+        return self._promise
 
     def _contradiction(self, term: int, vote: Vote | None) -> str:
         last = self._promise

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paceline.core import chain
+from paceline.core.actions import Promise
 from paceline.core.chain import Link
 from paceline.core.config import RunConfig
 from paceline.core.credits import credit
@@ -18,9 +19,9 @@ from paceline.ledger.file import (
     APPLICATION_ID,
     FORMAT,
     REMEDY,
-    PromiseMade,
     connect,
     is_genesis_of,
+    parsed_promise,
     sha256,
     spelled,
     write_ahead_log,
@@ -56,7 +57,7 @@ class Replay:
     genesis: GlobalState
     head: GlobalState
     balances: dict[str, int]
-    promise: PromiseMade
+    promise: Promise
 
 
 def verify(path: Path) -> VerifiedLog:
@@ -174,11 +175,11 @@ def _checked_commits(
         head = commit.state
 
 
-def _read_promise(connection: sqlite3.Connection, path: Path) -> PromiseMade:
+def _read_promise(connection: sqlite3.Connection, path: Path) -> Promise:
     row = connection.execute("SELECT document, digest FROM promise").fetchone()
     if row is None:
-        return PromiseMade()
+        return Promise()
     document, digest = row
     if not isinstance(document, str) or sha256(document) != digest:
         raise LedgerError(f"{path}: this peer's promise is damaged", REMEDY)
-    return PromiseMade.model_validate_json(document)
+    return parsed_promise(document)
