@@ -126,9 +126,11 @@ def test_a_killed_peer_is_told_with_its_signal(start: Callable[..., LocalSwarm])
     assert [(ended.code, ended.reason) for ended in swarm.ends()] == [(-9, "killed by SIGKILL")]
 
 
-def test_asked_peers_leave_and_the_others_are_killed(start: Callable[..., LocalSwarm]) -> None:
+def test_asked_peers_leave_and_the_others_are_killed(
+    folder: RunFolder, start: Callable[..., LocalSwarm]
+) -> None:
     swarm = start("cling", "stay")
-    until(lambda: len(swarm.news()) == 1)
+    until(folder.peer(1).events.exists)  # it has set its mind on staying
     swarm.ask_to_leave()
     until(lambda: gone(swarm.pids()["peer-2"]))
     assert swarm.running()
@@ -175,17 +177,34 @@ def test_last_words_are_the_last_line_when_no_error_was_told(tmp_path: Path) -> 
     assert (child.exit_code(), child.last_words()) == (4, "last")
 
 
+def template(folder: Path, **changes: object) -> SwarmConfig:
+    node = {"state_dir": folder, "network": {"listen": LISTEN}}
+    return SwarmConfig.model_validate({"node": node, "peers": 3, **changes})
+
+
 def test_the_founders_are_the_peers_whose_keys_lie_in_the_run_folder(tmp_path: Path) -> None:
-    swarm, folder = found_run(SwarmConfig(peers=3), tmp_path, datetime(2031, 2, 3, 4, 5, 6))
+    swarm, folder = found_run(template(tmp_path), datetime(2031, 2, 3, 4, 5, 6))
     keys = [load_or_create(folder.peer(number).key).peer_id for number in (1, 2, 3)]
     assert sorted(keys) == list(swarm.run.quorum.founders)
     assert folder.path == tmp_path / f"{swarm.run.run_id}-20310203-040506"
     assert swarm.run.model_copy(update={"quorum": RunConfig().quorum}) == RunConfig()
+    assert list(tmp_path.iterdir()) == [folder.path]
 
 
-def test_fewer_peers_than_a_round_needs_are_refused_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--set run\.quorum\.min_members=1"):
-        found_run(SwarmConfig(peers=1), tmp_path, datetime(2031, 2, 3))
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        ({"peers": 1}, r"--set run\.quorum\.min_members=1"),
+        ({"node": {"network": {"listen": ["/ip4/127.0.0.1/tcp/4001"]}}}, "let it end in /tcp/0"),
+        ({"node": {"network": {"listen": LISTEN}, "metrics": {"port": 9100}}}, "set it to 0"),
+    ],
+)
+def test_a_swarm_that_can_not_run_on_one_machine_is_refused_with_the_remedy(
+    changes: dict[str, object], remedy: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=remedy):
+        found_run(template(tmp_path, **changes), datetime(2031, 2, 3))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_half_a_line_waits_until_it_is_whole(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ given twice, and the first problem is told with its file, key, what was found an
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,6 +70,40 @@ def load_handout(path: Path) -> Handout:
         ConfigError: One line that names file, key, what was found and what is allowed.
     """
     return _build(Handout, path, ())
+
+
+def save_handout(path: Path, handout: Handout) -> None:
+    """Write a run's hand-out.
+
+    Guarantees:
+        A hand-out is written whole or not at all.
+
+    Args:
+        path: Where; an existing file is replaced.
+        handout: What.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    content = json.dumps(handout.model_dump(mode="json", exclude_none=True), indent=2)
+    try:
+        unfinished.write_text(f"{content}\n", encoding="utf-8")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def with_seeds(handout: Handout, peer_id: str, addresses: Sequence[str]) -> Handout:
+    """Put a seed's addresses into a hand-out, in place of its former ones and of unfilled ones (port 0).
+
+    Args:
+        handout: The hand-out.
+        peer_id: The seed.
+        addresses: Its multiaddrs, each with its peer id.
+
+    Returns:
+        The hand-out with this seed first.
+    """
+    others = [seed for seed in handout.seeds if peer_id not in seed and "/tcp/0" not in seed]
+    return handout.model_copy(update={"seeds": (*addresses, *others)})
 
 
 def _build(model: type[Model], path: Path | None, sets: Sequence[str]) -> Model:

@@ -54,25 +54,22 @@ class Ended:
     command: str
 
 
-def found_run(swarm: SwarmConfig, base: Path, now: datetime) -> tuple[SwarmConfig, RunFolder]:
+def found_run(swarm: SwarmConfig, now: datetime) -> tuple[SwarmConfig, RunFolder]:
     """Make the folder of a local run and its peers' keys, and name those peers as founders.
 
     Args:
         swarm: What to run.
-        base: Where run folders lie.
         now: For the folder's name.
 
     Returns:
-        The configuration with the founders filled in, and its new folder `<run_id>-<time>`.
+        The configuration with the founders filled in, and its new folder `<run_id>-<time>`, which lies in
+        the template's `state_dir` if it names one, and in `runs` otherwise.
 
     Raises:
-        ConfigError: More members are required than peers are started.
+        ConfigError: These peers can't run on one machine, or are too few to make a round.
     """
-    if swarm.peers < swarm.run.quorum.min_members:
-        raise ConfigError(
-            f"{swarm.peers} peers can't make a round that needs {swarm.run.quorum.min_members}",
-            f"start more, or --set run.quorum.min_members={swarm.peers}",
-        )
+    _check_template(swarm)
+    base = swarm.node.state_dir if "state_dir" in swarm.node.model_fields_set else Path("runs")
     # The founders' ids are part of the run's digest, hence of its name: the keys must be there first.
     unnamed = RunFolder(base / f".new-{os.getpid()}")
     keys = [load_or_create(unnamed.peer(number).key) for number in range(1, swarm.peers + 1)]
@@ -82,6 +79,22 @@ def found_run(swarm: SwarmConfig, base: Path, now: datetime) -> tuple[SwarmConfi
     named = base / f"{founded.run.run_id}-{now:%Y%m%d-%H%M%S}"
     unnamed.path.rename(named)
     return founded, RunFolder(named)
+
+
+def _check_template(swarm: SwarmConfig) -> None:
+    least, node = swarm.run.quorum.min_members, swarm.node
+    if swarm.peers < least:
+        raise ConfigError(
+            f"{swarm.peers} peers can't make a round that needs {least}",
+            f"start more, or --set run.quorum.min_members={swarm.peers}",
+        )
+    fixed = [address for address in node.network.listen if not address.endswith("/tcp/0")]
+    if fixed:
+        raise ConfigError(
+            f"node.network.listen: all peers would listen on {fixed[0]}", "let it end in /tcp/0"
+        )
+    if node.metrics.port and swarm.peers > 1:
+        raise ConfigError(f"node.metrics.port: {node.metrics.port} is one port for all", "set it to 0")
 
 
 class LocalSwarm:

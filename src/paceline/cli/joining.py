@@ -1,0 +1,104 @@
+"""`paceline seed` and `paceline join`: the processes that make a swarm."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from paceline.cli.options import Run, Sets
+from paceline.cli.screen import console
+from paceline.cli.stopping import Stopping
+
+if TYPE_CHECKING:
+    from paceline.core.events import Event
+
+_ANY = ("/ip4/0.0.0.0/tcp/0",)
+
+
+def seed(
+    handout: Annotated[
+        Path | None,
+        typer.Argument(metavar="RUN_JSON", help="Serve this run, and write the seed's address into it."),
+    ] = None,
+    key: Annotated[
+        Path, typer.Option("--key", help="The seed's key; made on first start. It fixes the peer id.")
+    ] = Path("runs/seed/identity.key"),
+    listen: Annotated[
+        list[str] | None, typer.Option("--listen", metavar="ADDR", help="Multiaddr to listen on.")
+    ] = None,
+    announce: Annotated[
+        list[str] | None,
+        typer.Option("--announce", metavar="ADDR", help="Multiaddr to hand out, when it differs (NAT)."),
+    ] = None,
+    peer: Annotated[
+        list[str] | None, typer.Option("--peer", metavar="ADDR", help="Another seed or peer to connect to.")
+    ] = None,
+) -> None:
+    """Serve as a bootstrap address: a peer of the DHT that trains nothing. Ctrl-C ends it.
+
+    paceline seed run.json --listen /ip4/0.0.0.0/tcp/4001
+
+    paceline seed run.json --listen /ip4/0.0.0.0/tcp/4001 --announce /ip4/203.0.113.7/tcp/4001
+    """
+    from paceline.peer.settings import load_handout, save_handout, with_seeds
+
+    document = load_handout(handout) if handout is not None else None
+    from paceline.peer import compose  # heavy: after everything that may be refused
+
+    run = document.run_config if document is not None else None
+    screen, left = console(), threading.Event()
+    with (
+        Stopping() as stopping,
+        compose.seed(key, tuple(listen or _ANY), run, initial_peers=tuple(peer or ())) as serving,
+    ):
+        stopping.politely(left.set)
+        peer_id = serving.multiaddrs[0].rsplit("/p2p/", 1)[-1]
+        addresses = [_whole(address, peer_id) for address in announce or serving.multiaddrs]
+        if handout is not None and document is not None:
+            save_handout(handout, with_seeds(document, peer_id, addresses))
+        for address in addresses:
+            screen.print(f"seed     {address}")
+        screen.print(f"join by  paceline join {handout or addresses[0]}")
+        while not left.wait(3600):
+            pass
+
+
+def join(
+    run: Run,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="This node's YAML, such as configs/node.yaml.")
+    ] = None,
+    sets: Sets = None,
+) -> None:
+    """Join a run and train until it is finished. Ctrl-C leaves the swarm in order.
+
+    One seed multiaddr is enough: the run's parameters, the weights and the history come from the swarm, and
+    everything is checked. Start the same command again to continue where this node's log ends.
+
+        paceline join run.json
+
+        paceline join /ip4/203.0.113.7/tcp/4001/p2p/12D3Koo… --set device=cuda:0 --set batch_size=32
+    """
+    from paceline.cli.targets import run_target
+    from paceline.peer.settings import load_node
+
+    node, target = load_node(config, sets or ()), run_target(run)
+    from paceline.peer import compose  # heavy: after everything that may be refused
+
+    with Stopping() as stopping, compose.join(node, target, _tell) as worker:
+        stopping.politely(worker.stop)
+        worker.run()
+
+
+def _whole(address: str, peer_id: str) -> str:
+    return address if "/p2p/" in address else f"{address}/p2p/{peer_id}"
+
+
+def _tell(event: Event) -> None:
+    from paceline.cli.telling import sentence
+
+    if text := sentence(event):
+        console().print(text, markup=False)

@@ -1,0 +1,138 @@
+"""`paceline up`: a whole swarm on this machine."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from paceline.cli.options import Sets
+from paceline.cli.screen import complain, console
+from paceline.cli.stopping import Stopping
+from paceline.core.errors import PacelineError
+
+if TYPE_CHECKING:
+    from paceline.cli.live import Telling, View
+    from paceline.cli.progress import Progress
+    from paceline.core.config import SwarmConfig
+    from paceline.peer.folders import RunFolder
+    from paceline.peer.swarm import LocalSwarm
+
+_REFRESH_S = 0.2
+_LEAVE_S = 20.0
+_IMPORTS_S = 120.0
+_FAILED, _INTERRUPTED = 1, 130
+
+
+def up(
+    config: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CONFIG", help="YAML with the sections run, node and peers, such as configs/demo.yaml."
+        ),
+    ],
+    peers: Annotated[int | None, typer.Option("--peers", min=1, help="How many peers to start.")] = None,
+    rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="How many rounds to train.")] = None,
+    sets: Sets = None,
+) -> None:
+    """Start a swarm on this machine, watch it train, and sum up what came out.
+
+    A seed and some peers, each a process of its own, find each other on loopback and train one model. Every
+    run gets a folder of its own with all logs, checkpoints and events. Ctrl-C stops all of it in order; a
+    second Ctrl-C at once.
+
+        paceline up configs/demo.yaml
+
+        paceline up configs/demo.yaml --peers 2 --rounds 3 --set run.inner.optimizer.lr=0.003
+    """
+    from paceline.peer.swarm import LocalSwarm, found_run
+
+    screen = console()
+    with Stopping() as stopping:
+        swarm, folder = found_run(_settings(config, peers, rounds, sets or []), datetime.now())
+        from paceline.peer.compose import create_run  # heavy: after everything that may be refused
+
+        create_run(swarm, folder.path)
+        screen.print(f"run {swarm.run.run_id} in {folder.path}", markup=False)
+        began = time.monotonic()
+        with LocalSwarm(folder, swarm.node, swarm.peers) as local:
+            local.start_seed(swarm.node.network.listen, swarm.node.network.startup_s + _IMPORTS_S)
+            local.start_peers()
+            progress = _watched(local, swarm, stopping, began)
+            local.stop_seed()
+        if stopping.asked:
+            screen.print(f"stopped after round {progress.rounds_committed}; everything lies in {folder.path}")
+            _exit(_INTERRUPTED)
+        _exit(_summed_up(progress, folder, time.monotonic() - began))
+
+
+def _settings(config: Path, peers: int | None, rounds: int | None, sets: list[str]) -> SwarmConfig:
+    from paceline.peer.settings import load_swarm
+
+    if peers is not None:
+        sets = [f"peers={peers}", f"run.expected_peers={peers}", *sets]
+    if rounds is not None:
+        sets = [f"run.rounds={rounds}", *sets]
+    return load_swarm(config, sets)
+
+
+def _watched(local: LocalSwarm, swarm: SwarmConfig, stopping: Stopping, began: float) -> Progress:
+    from paceline.cli.live import Telling, view_on
+    from paceline.cli.progress import Progress, Rider
+
+    progress, telling = Progress(swarm.run, {name: Rider(name) for name in local.names}), Telling()
+    deadline: float | None = None
+    stopping.politely(lambda: None)
+    with view_on(console(), began) as view:
+        view.say(f"the seed is up, {len(local.names)} peers start")
+        while local.running():
+            _catch_up(local, progress, telling, view)
+            if stopping.asked and deadline is None:
+                view.say("the peers are asked to leave; Ctrl-C again ends them at once")
+                local.ask_to_leave()
+                deadline = time.monotonic() + _LEAVE_S
+            if deadline is not None and time.monotonic() > deadline:
+                local.kill()
+            time.sleep(_REFRESH_S)
+        _catch_up(local, progress, telling, view)
+    return progress
+
+
+def _catch_up(local: LocalSwarm, progress: Progress, telling: Telling, view: View) -> None:
+    for name, told in local.news():
+        progress.take(name, told.event)
+        if line := telling.line(name, told.event):
+            view.say(line)
+    for ended in local.ends():
+        progress.end(ended.name, ended.reason)
+        if ended.code:
+            view.say(f"{ended.name} ended: {ended.reason}")
+            view.say(f"the others go on; to start it again: {ended.command}")
+    view.refresh(progress)
+
+
+def _exit(code: int) -> None:
+    raise typer.Exit(code)
+
+
+def _summed_up(progress: Progress, folder: RunFolder, seconds: float) -> int:
+    from paceline.cli.chart import draw_losses
+    from paceline.cli.summary import show, show_sample, summarise
+    from paceline.cli.targets import checkpoint_target
+
+    if all(rider.ended for rider in progress.riders.values()):
+        reasons = "; ".join(f"{rider.name}: {rider.ended}" for rider in progress.riders.values())
+        raise PacelineError(f"every peer has ended ({reasons})", f"read {folder.path}/*/output.txt")
+    summary = summarise(progress, folder, seconds)
+    folder.summary.write_text(summary.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    draw_losses(progress, folder.chart)
+    screen = console()
+    show(summary, progress, folder, screen)
+    if summary.rounds_committed:
+        show_sample(checkpoint_target(folder.path), screen)
+    if not summary.success:
+        complain(summary.error)
+    return 0 if summary.success else _FAILED

@@ -1,0 +1,207 @@
+"""`status`, `credits`, `verify` and `sample`: commands that only read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from paceline.cli.options import Run
+from paceline.cli.screen import complain, console, count, harmless
+
+if TYPE_CHECKING:
+    from paceline.ledger import VerifiedLog
+    from paceline.peer.compose import SwarmView
+
+
+def status(run: Run) -> None:
+    """Show a running swarm: its peers and their phases, the round, who is at the front, the last commit.
+
+    Reads the DHT as an observer and takes no part.
+
+        paceline status run.json
+
+        paceline status /ip4/203.0.113.7/tcp/4001/p2p/12D3Koo…
+    """
+    from paceline.cli.targets import run_target
+
+    target = run_target(run)
+    from paceline.peer.compose import observe
+
+    view = observe(target)
+    screen = console()
+    for line in _headline(view):
+        screen.print(line, markup=False)
+    screen.print(_peers(view))
+
+
+def credits(  # noqa: A001 (it is the command's name)
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="A run.json or a seed's multiaddr asks the swarm; a log or a folder is counted offline.",
+        ),
+    ],
+) -> None:
+    """Show what each peer contributed: one credit is one training sequence in a committed round.
+
+    Asks the swarm, or counts from a log without any network, checking all of it on the way.
+
+        paceline credits run.json
+
+        paceline credits runs/node
+    """
+    from paceline.cli.targets import log_targets, names_a_run, run_target
+
+    if names_a_run(run):
+        target = run_target(run)
+        from paceline.peer.compose import observe
+
+        balances: Mapping[str, int] = observe(target).credits
+    else:
+        from paceline import ledger
+
+        balances = max(map(ledger.verify, log_targets(Path(run))), key=lambda log: log.rounds).credits
+    console().print(credit_table(balances))
+
+
+def verify(
+    log: Annotated[
+        Path, typer.Argument(metavar="LOG", help="A run log, a node's state folder, or a local run's folder.")
+    ],
+) -> None:
+    """Replay a log: hash links, signatures, receipts, quorum, credits. Needs no network and trusts nobody.
+
+    Says the first thing that is wrong and exits with 1. Of a folder with several logs it also checks that all
+    hold the same chain.
+
+        paceline verify runs/node
+
+        paceline verify runs/node/log.sqlite
+    """
+    from paceline.cli.targets import log_targets
+    from paceline.peer.agreement import check_same_chain
+
+    verified = _replayed(log_targets(log))
+    check_same_chain(verified)
+    if len(verified) > 1:
+        console().print(f"all {len(verified)} logs hold the same chain")
+
+
+def sample(
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(metavar="CHECKPOINT", help="A checkpoint, or a folder: then the newest one in it."),
+    ],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the text begins with.")],
+    num_bytes: Annotated[int, typer.Option("--bytes", min=1, help="How much to write.")] = 300,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="0 takes the likeliest byte each time, 1 draws as the model says.")
+    ] = 0.8,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same text.")] = 0,
+) -> None:
+    """Let a trained model write on from a prompt. The checkpoint's digests are checked first.
+
+    paceline sample runs/node 'def '
+
+    paceline sample round-000010.safetensors 'import ' --temperature 0.5 --bytes 500
+    """
+    from paceline.cli.targets import checkpoint_target
+
+    path = checkpoint_target(checkpoint)
+    from paceline.learning.sample import sample as write
+
+    text = write(path, prompt, num_bytes=num_bytes, temperature=temperature, seed=seed)
+    console().print(harmless(prompt + text), markup=False)
+
+
+def credit_table(balances: Mapping[str, int]) -> Table:
+    """Lay out balances, the largest first.
+
+    Args:
+        balances: Credits by peer id.
+
+    Returns:
+        A table of peers, credits and shares.
+    """
+    table, total = Table(box=None, pad_edge=False), sum(balances.values())
+    table.add_column("peer", no_wrap=True)
+    table.add_column("credits", justify="right")
+    table.add_column("share", justify="right")
+    for peer_id, balance in sorted(balances.items(), key=lambda item: (-item[1], item[0])):
+        table.add_row(peer_id, f"{balance:,}", f"{balance / total:.1%}" if total else "–")
+    return table
+
+
+def _replayed(paths: list[Path]) -> dict[Path, VerifiedLog]:
+    from paceline import ledger
+    from paceline.core.errors import LedgerError
+
+    verified: dict[Path, VerifiedLog] = {}
+    for path in paths:
+        try:
+            verified[path] = ledger.verify(path)
+        except LedgerError as error:
+            complain(error.cause, error.remedy)
+        else:
+            console().print(_verified(path, verified[path]), markup=False)
+    if len(verified) < len(paths):
+        raise typer.Exit(1)
+    return verified
+
+
+def _verified(path: Path, log: VerifiedLog) -> str:
+    total = sum(log.credits.values())
+    return (
+        f"{path}: verified, {log.rounds} rounds of {log.run_id}, head {log.head_digest[:16]}, "
+        f"{total:,} credits of {len(log.credits)} peers"
+    )
+
+
+def _headline(view: SwarmView) -> list[str]:
+    from paceline.core.signing import short
+
+    run, head = view.run, view.head
+    front = f"{short(view.coordinator)} (term {view.term})" if view.coordinator else "nobody yet"
+    done = head.round_id if head is not None else 0
+    lines = [
+        f"run      {run.run_id}",
+        f"round    {min(done + 1, run.rounds)} of {run.rounds}, {run.inner_steps} inner steps each",
+        f"front    {front}",
+    ]
+    if head is not None and head.round_id:
+        lines.append(
+            f"head     {head.digest()[:16]}: {len(head.participating_nodes)} peers, loss {head.avg_loss:.3f}"
+        )
+    losses = [metrics.val_loss for metrics in view.metrics if metrics.val_loss is not None]
+    if losses:
+        lines.append(f"measured {sum(losses) / len(losses):.3f} nats per byte on held-out text")
+    return lines
+
+
+def _peers(view: SwarmView) -> Table:
+    from paceline.core.signing import short
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("", "peer", "phase", "round"):
+        table.add_column(name)
+    for name in ("step", "loss", "samples/s", "credits", "metrics"):
+        table.add_column(name, justify="right")
+    for record in sorted(view.peers, key=lambda record: record.peer_id):
+        table.add_row(
+            "▸" if record.peer_id == view.coordinator else " ",
+            short(record.peer_id),
+            record.phase.value,
+            str(record.round_id),
+            f"{record.inner_step}/{view.run.inner_steps}",
+            f"{record.loss:.3f}",
+            count(record.samples_per_s),
+            f"{view.credits.get(record.peer_id, 0):,}",
+            Text(harmless(record.metrics_address) or "–"),
+        )
+    return table
