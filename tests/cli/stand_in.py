@@ -30,8 +30,8 @@ def join(state: Path) -> None:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with (state / "events.jsonl").open("a") as events:
         for event in (
-            {"time": 1.5, "event": "PhaseChanged", "round_id": 1, "phase": "train"},
-            {"time": 2.5, "event": "SomethingNewer", "round_id": 1},
+            {"time": 1.5, "name": "PhaseChanged", "round_id": 1, "phase": "train"},
+            {"time": 2.5, "name": "SomethingNewer", "round_id": 1},
         ):
             print(json.dumps(event), file=events)
     if behaviour == "fail":

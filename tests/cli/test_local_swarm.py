@@ -211,13 +211,13 @@ def test_half_a_line_waits_until_it_is_whole(tmp_path: Path) -> None:
     tail = EventTail(tmp_path / "events.jsonl")
     assert tail.read() == []
     with tail.path.open("ab") as stream:
-        stream.write(b'{"time": 1, "event": "WentBackTo')
+        stream.write(b'{"time": 1, "name": "WentBackTo')
         stream.flush()
         assert tail.read() == []
         stream.write(b'Anchor", "round_id": 3}\n{"time"')
     assert [told.event.name for told in tail.read()] == ["WentBackToAnchor"]
 
 
-@pytest.mark.parametrize("line", [b"", b"[]", b"{}", b"nonsense", b'{"time": "x", "event": "PeerStopped"}'])
+@pytest.mark.parametrize("line", [b"", b"[]", b"{}", b"nonsense", b'{"time": "x", "name": "PeerStopped"}'])
 def test_a_line_that_is_no_event_is_none(line: bytes) -> None:
     assert parse(line) is None

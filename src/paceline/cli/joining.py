@@ -13,7 +13,7 @@ from paceline.cli.screen import console
 from paceline.cli.stopping import Stopping
 
 if TYPE_CHECKING:
-    from paceline.core.events import Event
+    from paceline.core.events import Emit
 
 _ANY = ("/ip4/0.0.0.0/tcp/0",)
 
@@ -87,8 +87,10 @@ def join(
 
     node, target = load_node(config, sets or ()), run_target(run)
     from paceline.peer import compose  # heavy: after everything that may be refused
+    from paceline.telemetry import LogSink
 
-    with Stopping() as stopping, compose.join(node, target, _tell) as worker:
+    log = LogSink(write=lambda line: console().print(line, markup=False))
+    with Stopping() as stopping, compose.join(node, target, _without_routine(log)) as worker:
         stopping.politely(worker.stop)
         worker.run()
 
@@ -97,8 +99,8 @@ def _whole(address: str, peer_id: str) -> str:
     return address if "/p2p/" in address else f"{address}/p2p/{peer_id}"
 
 
-def _tell(event: Event) -> None:
-    from paceline.cli.telling import sentence
+def _without_routine(sink: Emit) -> Emit:
+    from paceline.core import events
 
-    if text := sentence(event):
-        console().print(text, markup=False)
+    routine = (events.StepDone, events.PhaseChanged, events.RoundPlanned, events.CreditsCounted)
+    return lambda event: None if isinstance(event, routine) else sink(event)

@@ -13,12 +13,17 @@ from rich.live import Live
 from paceline.cli.drawing import draw, round_line
 from paceline.cli.progress import Progress
 from paceline.cli.screen import clock
-from paceline.cli.telling import sentence
 from paceline.core import events
 from paceline.core.events import Event
+from paceline.core.signing import short
+from paceline.telemetry import describe
 
 _LAST_LINES = 6
-_SUMMED_UP = (events.RoundCommitted, events.Evaluated, events.CreditsCounted)
+_ALWAYS = (events.PeerStarted, events.PeerStopped)
+_ONCE = (
+    *(events.AttemptVoided, events.CoordinatorChanged, events.DriftDetected, events.QuorumMissing),
+    *(events.RepairFailed, events.StateFetched, events.StepSkipped, events.WentBackToAnchor),
+)
 
 
 class View(Protocol):
@@ -147,10 +152,14 @@ class Telling:
         Returns:
             The line, or "" for what the view shows anyway or has told already.
         """
-        text = "" if isinstance(event, _SUMMED_UP) else sentence(event)
-        if isinstance(event, events.PeerStarted | events.PeerStopped):
-            return f"{name} {text}"
-        if not text or text in self._told:
+        if isinstance(event, _ALWAYS):
+            return f"{name}: {describe(event)}"
+        failed = isinstance(event, events.ReduceEnded) and not event.complete
+        if not failed and not isinstance(event, _ONCE):
+            return ""
+        led = isinstance(event, events.CoordinatorChanged)
+        text = f"{short(event.coordinator)} is at the front in term {event.term}" if led else describe(event)
+        if text in self._told:
             return ""
         self._told.add(text)
-        return text if isinstance(event, events.CoordinatorChanged) else f"{name}: {text}"
+        return text if led else f"{name}: {text}"

@@ -1,7 +1,7 @@
 """Follow a peer's event file while the peer writes it.
 
 The file is `events.jsonl` as `paceline.telemetry` writes it: one JSON object per line, with `time` in seconds
-since 1970, `event` as the event's name, and the event's own fields.
+since 1970, `name` as the event's name, and the event's own fields.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def parse(line: bytes) -> Told | None:
     """
     try:
         fields = json.loads(line)
-        time, name = fields.pop("time"), fields.pop("event")
+        time, name = fields.pop("time"), fields.pop("name")
         return Told(float(time), _KINDS[name].model_validate(fields))
     except (ValueError, KeyError, TypeError, AttributeError, ValidationError):
         return None
