@@ -11,7 +11,7 @@ Guarantees (docs/adr/0001 argues for them):
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from paceline.core import chain
 from paceline.core.actions import Action, Apply, CancelReduce, Finish, Promise, Publish, Reduce, Repair, Tell
@@ -103,6 +103,7 @@ class RoundMachine:
         self.standing = Standing(run=run, me=me, head=head, started_at=now, term=promised.term)
         self.phase = Phase.TRAIN
         self.progress = Progress()
+        self._promised = promised
         self.vote: Vote | None = None
         if promised.vote is not None and promised.vote.round_id == self.standing.round_id:
             self.vote = promised.vote
@@ -273,8 +274,9 @@ class RoundMachine:
         return [self._promise(), Tell(changed), *self._hand_on_plan()]
 
     def _promise(self) -> Promise:
-        voted_for = self.standing.plans.get(self.vote.plan_digest) if self.vote else None
-        return Promise(self.standing.term, self.vote, voted_for)
+        if self.vote is not None:
+            self._promised = Promise(0, self.vote, self.standing.plans.get(self.vote.plan_digest))
+        return replace(self._promised, term=self.standing.term)
 
     def _hand_on_plan(self) -> list[Action]:
         # A new coordinator may have to finish what this peer voted for, and the old plan may be gone.

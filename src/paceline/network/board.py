@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -76,6 +77,7 @@ class Board:
         self._last_seq: dict[tuple[str, str], int] = {}
         self._last_expiry: dict[str, float] = {}
         self._mine: dict[str, Posted] = {}
+        self._storing: Any = None
 
     def publish(self, draft: Record) -> Posted:
         """Stamp, sign and store a record, without waiting for the network.
@@ -111,6 +113,16 @@ class Board:
             posted = self._mine.get(kind)
             if posted is not None and posted.record.expires_at > self._clock():
                 self._store(posted)
+
+    def flush(self, timeout_s: float = 3.0) -> None:
+        """Wait until the latest record has been handed out, or nearly so: before the network goes down.
+
+        Args:
+            timeout_s: How long to wait at most.
+        """
+        if self._storing is not None:
+            with suppress(TimeoutError):
+                self._storing.result(timeout_s)
 
     def read(self, kinds: Collection[str] = tuple(RECORD_TYPES)) -> list[Posted]:
         """Fetch what is new.
@@ -159,7 +171,7 @@ class Board:
 
     def _store(self, posted: Posted) -> None:
         record = posted.record
-        self._dht.store(
+        self._storing = self._dht.store(
             KEYS[record.kind],
             posted.sealed,
             record.expires_at,

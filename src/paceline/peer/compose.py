@@ -1,0 +1,235 @@
+"""From configuration to a wired peer: the only wiring there is.
+
+The order matters. Processes are forked before threads start and before CUDA wakes up: first the DHT, then,
+once the run's parameters are known, the averager, and only then model, pacer and servers.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from paceline.core.actions import Promise
+from paceline.core.config import Handout, NodeConfig, RunConfig, SwarmConfig
+from paceline.core.errors import CheckpointError, ProcessDied
+from paceline.core.events import Emit, PeerStarted
+from paceline.core.records import Phase
+from paceline.core.rounds import RoundMachine
+from paceline.core.signing import SigningKey
+from paceline.learning.codecs import make_codec, self_test
+from paceline.learning.model import num_parameters
+from paceline.ledger import Ledger
+from paceline.network.averager import Averager
+from paceline.network.board import Board
+from paceline.network.dht import PeerDht
+from paceline.network.identity import hold, load_or_create
+from paceline.network.transfer import StateServer
+from paceline.network.validator import RecordValidator, Rejections
+from paceline.peer.catch_up import CatchUp
+from paceline.peer.directory import find_run, seeds_of
+from paceline.peer.folders import RunFolder, StateFolder
+from paceline.peer.learner import Learner
+from paceline.peer.observer import SwarmView, observe
+from paceline.peer.pacer import Duties, Pacer
+from paceline.peer.settings import save_handout
+from paceline.peer.shelf import Lending, Shelf
+from paceline.peer.worker import Surroundings, Worker
+from paceline.telemetry import Health, JsonlSink, MetricsServer, PrometheusSink, fan_out
+
+
+def create_run(swarm: SwarmConfig, folder: Path) -> Handout:
+    """Create a run: its canonical parameters and the hand-out. Starts and sends nothing.
+
+    Args:
+        swarm: The run, as configured.
+        folder: Gets `run.json` and the creator's key.
+
+    Returns:
+        The hand-out. Its one seed address has port 0, to be filled in by `paceline seed`.
+    """
+    authority = load_or_create(folder / "authority.key").peer_id
+    handout = Handout(
+        run_id=swarm.run.run_id,
+        seeds=(f"/ip4/127.0.0.1/tcp/0/p2p/{authority}",),
+        run_digest=swarm.run.digest(),
+        run_config=swarm.run,
+        authority=authority,
+    )
+    save_handout(RunFolder(folder).handout, handout)
+    return handout
+
+
+@contextmanager
+def join(node: NodeConfig, target: Handout | str, emit_extra: Emit | None = None) -> Iterator[Worker]:
+    """Wire a peer: connect, agree on the run, fork, load, and be ready to work.
+
+    Args:
+        node: This node's own settings.
+        target: The run's hand-out, or the multiaddr of any of its peers.
+        emit_extra: One more sink for events.
+
+    Yields:
+        The worker; call its `run` in the main thread.
+
+    Raises:
+        JoinError: The swarm could not be reached, or trains another run.
+        IdentityError: The key is unusable or in use.
+        ConfigError: Data or device can't be used as configured.
+    """
+    folder = StateFolder(node.state_dir)
+    with ExitStack() as stack:
+        stack.enter_context(hold(folder.key))
+        key = load_or_create(folder.key)
+        rejections = Rejections()
+        dht = _start_dht(stack, node, folder, seeds_of(target), rejections)
+        board = Board(dht, key, run_id=None, rejections=rejections)
+        run = find_run(board, target)
+        board.run_id = run.run_id
+        shelf = Shelf(folder.checkpoints, run.run_id, run.model, node.keep_checkpoints)
+        averager = _start_averager(stack, dht, run, Lending(shelf, folder.log))
+        learner = Learner(run, node, key.peer_id)
+        ledger = stack.enter_context(Ledger.open(folder.log, run, learner.first))
+        registry = CollectorRegistry()
+        jsonl = stack.enter_context(JsonlSink(folder.events))
+        prometheus = PrometheusSink(registry, key.peer_id, rejections.by_reason)
+        emit = fan_out(jsonl, prometheus, *([emit_extra] if emit_extra else []))
+        machine = _restore(run, key, ledger, shelf, learner)
+        duties = Duties(ledger.remember, averager.cancel, emit, node.network.poll_s)
+        pacer = Pacer(machine, board, run, duties)
+        server = MetricsServer(node.metrics.host, node.metrics.port, registry, lambda: _health(pacer))
+        machine.metrics_address = stack.enter_context(server).address
+        catch_up = CatchUp(run, averager, shelf, learner.num_elements)
+        around = Surroundings(
+            learner, averager, pacer, ledger, shelf, catch_up, emit, lambda: _check_children(dht, averager)
+        )
+        emit(
+            PeerStarted(
+                peer_id=key.peer_id,
+                run_id=run.run_id,
+                multiaddrs=tuple(str(address) for address in dht.get_visible_maddrs()),
+                metrics_address=machine.metrics_address,
+                round_id=ledger.head().round_id + 1,
+                parameters=learner.num_elements,
+                device=str(learner.device),
+            )
+        )
+        yield Worker(run, node, key.peer_id, around)
+
+
+class SeedPeer:
+    """A bootstrap peer that serves the DHT and nothing else.
+
+    Attributes:
+        multiaddrs: Where it is reached.
+    """
+
+    def __init__(self, multiaddrs: Sequence[str]) -> None:
+        self.multiaddrs = tuple(multiaddrs)
+
+
+@contextmanager
+def seed(
+    key_path: Path, listen: tuple[str, ...], run: RunConfig | None, initial_peers: tuple[str, ...] = ()
+) -> Iterator[SeedPeer]:
+    """Serve as a bootstrap address.
+
+    Args:
+        key_path: The seed's key; created when missing.
+        listen: Multiaddrs to listen on.
+        run: Unused by the DHT itself: a seed serves any run whose peers come to it.
+        initial_peers: Other peers to connect to.
+
+    Yields:
+        The running seed.
+
+    Raises:
+        JoinError: The network did not start, or no initial peer answered.
+        IdentityError: The key is unusable or in use.
+    """
+    del run
+    with hold(key_path):
+        load_or_create(key_path)
+        dht = PeerDht(
+            initial_peers,
+            record_validators=[RecordValidator(Rejections())],
+            identity_path=str(key_path),
+            host_maddrs=list(listen),
+        )
+        with dht:
+            yield SeedPeer([str(address) for address in dht.get_visible_maddrs()])
+
+
+def _start_dht(
+    stack: ExitStack, node: NodeConfig, folder: StateFolder, seeds: tuple[str, ...], rejections: Rejections
+) -> PeerDht:
+    network = node.network
+    dht = PeerDht(
+        seeds,
+        record_validators=[RecordValidator(rejections)],
+        identity_path=str(folder.key),
+        host_maddrs=list(network.listen),
+        announce_maddrs=list(network.announce) or None,
+        use_relay=network.relay,
+        nat_port_map=network.relay,
+        startup_timeout=network.startup_s,
+    )
+    stack.callback(dht.shutdown)
+    dht.start_or_raise(network.startup_s)
+    return dht
+
+
+def _start_averager(stack: ExitStack, dht: PeerDht, run: RunConfig, lending: Lending) -> Averager:
+    codec = make_codec(run.codec)
+    self_test(codec)
+    averager = Averager(
+        dht,
+        num_elements=num_parameters(run.model),
+        codec=codec,
+        prefix=run.run_id,
+        services=[StateServer(lending)],
+    )
+    stack.callback(averager.shutdown)
+    averager.start_or_raise()
+    return averager
+
+
+def _restore(run: RunConfig, key: SigningKey, ledger: Ledger, shelf: Shelf, learner: Learner) -> RoundMachine:
+    # A log whose head has no state on this disk is as good as none: the peer repairs itself from others.
+    head, promised = ledger.head(), ledger.promised()
+    has_state = head.round_id == 0
+    if not has_state:
+        try:
+            learner.stand_on(shelf.promote(head), head, keep_inner_state=False)
+            has_state = True
+        except CheckpointError:
+            head, promised = learner.first, Promise(term=promised.term)
+    machine = RoundMachine(
+        run, key.peer_id, head, time.monotonic(), promised, shelf.recall(promised.vote) if has_state else None
+    )
+    machine.boot_id = secrets.token_hex(8)
+    return machine
+
+
+def _check_children(dht: PeerDht, averager: Averager) -> None:
+    for name, process in (("DHT", dht), ("averager", averager)):
+        if not process.is_alive():
+            raise ProcessDied(name)
+
+
+def _health(pacer: Pacer) -> Health:
+    machine = pacer.machine
+    leaving = machine.phase is Phase.LEAVE
+    return Health(
+        healthy=not leaving,
+        round_id=machine.standing.round_id,
+        phase=machine.phase,
+        cause="leaving" if leaving else "",
+    )
+
+
+__all__ = ["SeedPeer", "SwarmView", "create_run", "join", "observe", "seed"]

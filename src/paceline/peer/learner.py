@@ -1,0 +1,172 @@
+"""The learning side of a peer behind one door: model, data, inner and outer state.
+
+Everything here runs in the main thread, after the network's processes have been forked: it may start threads
+and touch CUDA.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from paceline.core.chain import genesis
+from paceline.core.config import NodeConfig, RunConfig
+from paceline.core.records import GlobalState
+from paceline.core.rounds import Progress
+from paceline.learning.checkpoint import load_into
+from paceline.learning.checkpoint_header import CheckpointInfo
+from paceline.learning.data import Stream, open_corpus
+from paceline.learning.flat import FlatView
+from paceline.learning.inner import InnerTrainer, StepResult, evaluate, resolve_device
+from paceline.learning.model import build_model
+from paceline.learning.outer import OuterState
+from paceline.learning.staging import stage
+
+_SPEED_MEMORY = 0.9
+
+
+class Learner:
+    """Trains between rounds, and turns rounds into new anchors.
+
+    Memory beyond the inner training state is anchor and momentum, 8 bytes per parameter; the averager's
+    buffer adds 4.
+
+    Attributes:
+        device: Where the model is trained.
+        num_elements: Length of the flat vectors.
+        first: The commit of round 0, which follows from the run's parameters alone.
+        progress: How far this peer has trained in its round.
+    """
+
+    def __init__(self, run: RunConfig, node: NodeConfig, peer_id: str) -> None:
+        """Build model and data; may take seconds.
+
+        Args:
+            run: The run's parameters.
+            node: This node's own settings.
+            peer_id: Whose data stream to read.
+        """
+        if node.threads is not None:
+            torch.set_num_threads(node.threads)
+        self._run, self._node, self._peer_id = run, node, peer_id
+        self.device = resolve_device(node.device)
+        model = build_model(run.model, run.seed)
+        self._view = FlatView(model)
+        self.num_elements = self._view.num_elements
+        anchor, momentum = np.empty(self.num_elements, np.float32), np.zeros(self.num_elements, np.float32)
+        self._view.read(anchor)
+        self._outer = OuterState(anchor, momentum, run.outer)
+        self.first = genesis(run, *self._outer.digests())
+        self._model = model
+        self._trainer = InnerTrainer(model, run, node, self.device)
+        self._view = FlatView(model)
+        self._corpus = open_corpus(node.data, node.cache_dir, seq_len=run.model.seq_len)
+        self._held_out = self._corpus.held_out_batches(node.eval_batches, node.batch_size, run.model.seq_len)
+        self._stream: Stream = self._corpus.stream(run.seed, peer_id, 1)
+        self._round_id, self._loss_sum, self._loss_count = 1, 0.0, 0
+        self.progress = Progress()
+
+    @property
+    def skipped_in_a_row(self) -> int:
+        """Steps skipped since the last one that was taken."""
+        return self._trainer.skipped_in_a_row
+
+    def begin_round(self, round_id: int) -> None:
+        """Train from the anchor, on this round's own stretch of data.
+
+        Args:
+            round_id: The round.
+        """
+        self._view.write(self._outer.anchor)
+        self._stream = self._corpus.stream(self._run.seed, self._peer_id, round_id)
+        self._round_id, self._loss_sum, self._loss_count = round_id, 0.0, 0
+        self.progress = Progress(samples_per_s=self.progress.samples_per_s)
+
+    def go_back_to_anchor(self) -> None:
+        """Drop local weights and inner state of this round: they have gone bad."""
+        self._trainer.reset()
+        self._view.write(self._outer.anchor)
+        self.progress = Progress(inner_step=self.progress.inner_step)
+
+    def step(self) -> tuple[StepResult, float]:
+        """Take one inner step, and count it.
+
+        Returns:
+            What it did, and how many seconds it took. A skipped step counts as a step without samples.
+        """
+        began = time.perf_counter()
+        node, seq_len = self._node, self._run.model.seq_len
+        batches = [self._stream.batch(node.batch_size, seq_len) for _ in range(node.grad_accumulation)]
+        done = self.progress
+        global_step = (self._round_id - 1) * self._run.inner_steps + done.inner_step
+        result = self._trainer.step(batches, global_step)
+        seconds = time.perf_counter() - began
+        if result.loss is not None:
+            self._loss_sum, self._loss_count = self._loss_sum + result.loss, self._loss_count + 1
+        speed = result.samples / seconds
+        self.progress = Progress(
+            inner_step=done.inner_step + 1,
+            samples=done.samples + result.samples,
+            samples_per_s=_SPEED_MEMORY * done.samples_per_s + (1 - _SPEED_MEMORY) * speed
+            if done.samples_per_s
+            else speed,
+            loss=self._loss_sum / self._loss_count if self._loss_count else 0.0,
+        )
+        return result, seconds
+
+    def write_pseudo_gradient(self, out: NDArray[np.float32]) -> None:
+        """Form anchor minus local weights.
+
+        Args:
+            out: float32 `[num_elements]`, overwritten.
+        """
+        self._view.pseudo_gradient(self._outer.anchor, out)
+
+    def stage(self, average: NDArray[np.float32], path: Path) -> CheckpointInfo:
+        """Write down, durably, the state that a round's average would leave; change nothing else.
+
+        Args:
+            average: Mean pseudo-gradient, float32 `[num_elements]`.
+            path: Where to.
+
+        Returns:
+            What was written, with its digests.
+        """
+        run = self._run
+        return stage(path, self._outer, average, run_id=run.run_id, round_id=self._round_id, model=run.model)
+
+    def stand_on(self, path: Path, head: GlobalState, *, keep_inner_state: bool) -> None:
+        """Take anchor and momentum from a checkpoint, and begin the next round.
+
+        Args:
+            path: The checkpoint of `head`.
+            head: The commit to stand on.
+            keep_inner_state: Whether the inner optimizer goes on; not after a repair.
+        """
+        load_into(path, self._outer.anchor, self._outer.momentum)
+        if not keep_inner_state:
+            self._trainer.reset()
+        self.begin_round(head.round_id + 1)
+
+    def digests(self) -> tuple[str, str]:
+        """Compute the digests of anchor and momentum as they are in memory now.
+
+        Returns:
+            Weights digest and momentum digest.
+        """
+        weights, momentum = self._outer.digests()
+        return weights, momentum
+
+    def evaluate(self) -> float | None:
+        """Measure the weights that the model holds now on held-out data.
+
+        Returns:
+            Nats per byte, or None when the node evaluates nothing.
+        """
+        if not self._held_out:
+            return None
+        return evaluate(self._model, self._held_out, self.device)

@@ -1,0 +1,258 @@
+"""Runs the round protocol beside training: reads the board, keeps the heartbeat, hands orders to the worker.
+
+The pacer is a thread, so that a coordinator keeps pace and a peer stays alive to the others even while an
+inner step takes long. The worker, in the main thread, takes orders at step boundaries.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import assert_never
+
+from paceline.core.actions import (
+    Action,
+    Apply,
+    CancelReduce,
+    Finish,
+    Promise,
+    Publish,
+    Reduce,
+    Repair,
+    Tell,
+)
+from paceline.core.config import RunConfig
+from paceline.core.errors import IdentityError, PacelineError
+from paceline.core.events import Emit
+from paceline.core.records import GlobalState, PeerRecord, Phase, Record, RoundPlan, RunRecord
+from paceline.core.rounds import Progress, RoundMachine, Staged
+from paceline.network.board import Board
+
+Order = Reduce | Apply | Repair | Finish
+_KINDS = ("peer", "plan", "receipt", "commit")
+_REFRESH_S = 5.0
+_ANNOUNCE_RUN_S = 300.0
+_UNHURRIED = 2.5  # while training, the board is read so many times less often
+
+
+@dataclass(frozen=True)
+class Duties:
+    """What the pacer does on the machine's behalf, besides the board.
+
+    Attributes:
+        remember: Makes a promise durable.
+        cancel_reduce: Ends the running all-reduce soon; called from the pacer's thread.
+        emit: Tells facts.
+        poll_s: Seconds between two looks at the board.
+    """
+
+    remember: Callable[[Promise], None]
+    cancel_reduce: Callable[[], None]
+    emit: Emit
+    poll_s: float
+
+
+class Pacer:
+    """The thread that drives a `RoundMachine`.
+
+    Guarantees:
+        A promise is on disk before the record that rests on it leaves.
+        An error in the pacer's thread reaches the worker.
+
+    Attributes:
+        machine: The protocol; touched only under the pacer's lock.
+    """
+
+    def __init__(self, machine: RoundMachine, board: Board, run: RunConfig, duties: Duties) -> None:
+        """Prepare; `start` begins.
+
+        Args:
+            machine: The round protocol of this peer.
+            board: Where records are posted.
+            run: The run, announced to joiners while this peer coordinates.
+            duties: What else to do.
+        """
+        self.machine = machine
+        self._board = board
+        self._run = run
+        self._duties = duties
+        self._lock = threading.RLock()
+        self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[Record] = queue.SimpleQueue()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._error: BaseException | None = None
+        self._refreshed_at = self._announced_at = float("-inf")
+        self._thread = threading.Thread(target=self._drive, name="pacer", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read the board and to speak on it."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take leave on the board, and end the thread."""
+        with self._lock:
+            self.machine.leave()
+        self._stopping.set()
+        self._wake.set()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(timeout=15.0)
+
+    @property
+    def wants_training(self) -> bool:
+        """Whether the worker should take another inner step rather than wait."""
+        return self.machine.phase is Phase.TRAIN and self._orders.empty()
+
+    def next_order(self, timeout_s: float) -> Order | None:
+        """Take the next order for the worker.
+
+        Args:
+            timeout_s: How long to wait for one; 0 to look only.
+
+        Returns:
+            The order, or None when there is none yet.
+
+        Raises:
+            PacelineError: The pacer's thread has failed; its error.
+        """
+        try:
+            return self._orders.get(block=timeout_s > 0, timeout=timeout_s or None)
+        except queue.Empty:
+            if self._error is not None:
+                raise self._error from None
+            return None
+
+    # What the worker reports
+
+    def trained(self, progress: Progress) -> None:
+        """Report an inner step.
+
+        Args:
+            progress: The round's progress.
+        """
+        with self._lock:
+            before = self.machine.phase
+            self.machine.trained(progress)
+            if self.machine.phase is not before:
+                self._wake.set()
+
+    def reduced(self, plan: RoundPlan, staged: Staged | None, blamed: str) -> None:
+        """Report the end of a `Reduce`.
+
+        Args:
+            plan: Its plan.
+            staged: The result that is now on disk, or None.
+            blamed: Who is held responsible for a failure, or "".
+        """
+        with self._lock:
+            self.machine.reduced(plan, staged, blamed)
+        self._wake.set()
+
+    def applied(self, head: GlobalState) -> None:
+        """Report that this peer stands on a new commit.
+
+        Args:
+            head: The commit.
+        """
+        with self._lock:
+            self.machine.applied(head, time.monotonic())
+        self._wake.set()
+
+    def repair_failed(self) -> None:
+        """Report that a `Repair` got nothing."""
+        with self._lock:
+            self.machine.repair_failed(time.monotonic())
+        self._wake.set()
+
+    def publish(self, record: Record) -> None:
+        """Post a record of the worker's, such as its metrics.
+
+        Args:
+            record: A draft, as for `Board.publish`.
+        """
+        self._outbox.put(record)
+        self._wake.set()
+
+    # The thread
+
+    def _drive(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                self._turn()
+                self._wake.wait(self._pause_s())
+                self._wake.clear()
+            self._carry_out(self.machine.advance(time.monotonic()))  # the last heartbeat takes leave
+            self._board.flush()
+        except PacelineError as error:
+            self._error = error
+        except BaseException as error:
+            self._error = PacelineError(f"the pacer failed: {error!r}", "report this with the events file")
+            self._error.__cause__ = error
+
+    def _pause_s(self) -> float:
+        unhurried = self.machine.phase is Phase.TRAIN and not self.machine.is_coordinator
+        return self._duties.poll_s * (_UNHURRIED if unhurried else 1.0)
+
+    def _turn(self) -> None:
+        posted = self._board.read(_KINDS)
+        now = time.monotonic()
+        with self._lock:
+            for news in posted:
+                self._check_identity(news.record)
+                self.machine.notice(news.record, news.sealed, now)
+            actions = self.machine.advance(now)
+            self._carry_out(actions)
+        while not self._outbox.empty():
+            self._board.publish(self._outbox.get())
+        self._keep_alive(now)
+
+    def _check_identity(self, record: Record) -> None:
+        # A record of an earlier life of this peer may still be around; one that came after ours is a twin's.
+        mine = self.machine.standing.peers.get(self.machine.standing.me)
+        if mine is None or not isinstance(record, PeerRecord) or record.peer_id != mine.record.peer_id:
+            return
+        spoken = mine.record.boot_id == self.machine.boot_id
+        if spoken and record.boot_id != self.machine.boot_id and record.seq > mine.record.seq:
+            raise IdentityError(
+                f"another live peer uses this identity ({record.peer_id})",
+                "give each peer a state_dir, and so a key, of its own",
+            )
+
+    def _carry_out(self, actions: list[Action]) -> None:
+        for action in actions:
+            self._do(action)
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case Publish(record):
+                posted = self._board.publish(record)
+                self.machine.notice(posted.record, posted.sealed, time.monotonic())
+            case Promise():
+                self._duties.remember(action)
+            case Tell(event):
+                self._duties.emit(event)
+            case CancelReduce():
+                self._duties.cancel_reduce()
+            case Reduce() | Apply() | Repair() | Finish():
+                self._orders.put(action)
+            case _:
+                assert_never(action)
+
+    def _keep_alive(self, now: float) -> None:
+        if now >= self._refreshed_at + _REFRESH_S:
+            self._refreshed_at = now
+            self._board.refresh()
+        coordinates_or_starts = self.machine.is_coordinator or self._announced_at == float("-inf")
+        if coordinates_or_starts and now >= self._announced_at + _ANNOUNCE_RUN_S:
+            self._announced_at = now
+            record = RunRecord(
+                run_id=self._run.run_id,
+                peer_id=self.machine.standing.me,
+                seq=0,
+                expires_at=0.0,
+                document=self._run.document(),
+            )
+            self._board.publish(record)

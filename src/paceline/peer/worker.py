@@ -1,0 +1,296 @@
+"""One peer at work. READ THIS FIRST: everything else is what this file hands off.
+
+The worker trains, and at step boundaries carries out the orders that the round protocol gives it through the
+pacer (`peer/pacer.py`, `core/rounds.py`):
+
+    Reduce    all-reduce with exactly the plan's roster, put the result on disk, report it
+    Apply     the round is committed: log it, stand on the new anchor, train on
+    Repair    the swarm is ahead: fetch history and state from others
+    Finish    the run is over
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import assert_never
+
+from paceline.core.actions import Apply, Finish, Reduce, Repair
+from paceline.core.config import NodeConfig, RunConfig
+from paceline.core.errors import CheckpointError, LedgerError, TransferFailed
+from paceline.core.events import (
+    CreditsCounted,
+    Emit,
+    Evaluated,
+    PeerStopped,
+    ReduceEnded,
+    RepairFailed,
+    RoundCommitted,
+    StateFetched,
+    StepDone,
+    StepSkipped,
+    WentBackToAnchor,
+)
+from paceline.core.records import CreditRecord, GlobalState, RoundPlan, WorkerMetrics
+from paceline.core.rounds import Staged
+from paceline.ledger import Ledger
+from paceline.network.averager import Averager
+from paceline.network.butterfly import ReduceOrder
+from paceline.peer.catch_up import CatchUp
+from paceline.peer.learner import Learner
+from paceline.peer.pacer import Pacer
+from paceline.peer.shelf import Shelf
+
+_IDLE_S = 0.5
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a worker works with.
+
+    Attributes:
+        learner: Model, data, inner and outer state.
+        averager: The all-reduce.
+        pacer: The round protocol.
+        ledger: The run log.
+        shelf: Checkpoints.
+        catch_up: Fetches what is missing.
+        emit: Tells facts.
+        check_children: Raises when one of the peer's processes is dead.
+    """
+
+    learner: Learner
+    averager: Averager
+    pacer: Pacer
+    ledger: Ledger
+    shelf: Shelf
+    catch_up: CatchUp
+    emit: Emit
+    check_children: Callable[[], None]
+
+
+class Worker:
+    """Drives one peer through its rounds, in the main thread.
+
+    Attributes:
+        peer_id: Who this is.
+    """
+
+    def __init__(self, run: RunConfig, node: NodeConfig, peer_id: str, around: Surroundings) -> None:
+        """Take a place in the swarm; `run` begins.
+
+        Args:
+            run: The run's parameters.
+            node: This node's own settings.
+            peer_id: Who this is.
+            around: What to work with.
+        """
+        self.peer_id = peer_id
+        self._run, self._node, self._around = run, node, around
+        self._stopping = threading.Event()
+        self._train_s = 0.0
+        self._trained_at = time.monotonic()
+        self._tokens = 0
+        self._bytes_in = self._bytes_out = 0
+
+    @property
+    def round_id(self) -> int:
+        """The last committed round in this peer's log."""
+        return self._around.ledger.head().round_id
+
+    def stop(self) -> None:
+        """Ask the worker to leave at the next step boundary; safe in a signal handler."""
+        self._stopping.set()
+        self._around.averager.cancel()
+
+    def run(self) -> None:
+        """Work until the run is finished or `stop` is called.
+
+        Raises:
+            PacelineError: Something that a restart may cure: a child process died, the disk is full.
+        """
+        pacer, cause = self._around.pacer, "an error"
+        self._measure(self._around.ledger.head())
+        pacer.start()
+        try:
+            while not self._stopping.is_set():
+                order = pacer.next_order(timeout_s=0.0 if pacer.wants_training else _IDLE_S)
+                if isinstance(order, Finish):
+                    cause = "finished"
+                    return
+                if order is not None:
+                    self._carry_out(order)
+                elif pacer.wants_training:
+                    self._train()
+                self._around.check_children()
+            cause = "asked"
+        finally:
+            pacer.stop()
+            self._around.emit(PeerStopped(round_id=self.round_id, cause=cause))
+
+    def _carry_out(self, order: Reduce | Apply | Repair) -> None:
+        match order:
+            case Reduce(plan, donors):
+                staged, blamed = self._adopt(plan, donors) if plan.adopts else self._reduce(plan)
+                self._around.pacer.reduced(plan, staged, blamed)
+            case Apply():
+                self._apply(order)
+            case Repair():
+                self._repair(order)
+            case _:
+                assert_never(order)
+
+    def _train(self) -> None:
+        learner, emit = self._around.learner, self._around.emit
+        result, seconds = learner.step()
+        round_id, done = self.round_id + 1, learner.progress.inner_step
+        self._train_s, self._trained_at = self._train_s + seconds, time.monotonic()
+        self._tokens += result.tokens
+        if result.loss is None:
+            skipped = learner.skipped_in_a_row
+            emit(StepSkipped(round_id=round_id, inner_step=done, in_a_row=skipped))
+            if skipped >= self._node.nan_patience:
+                learner.go_back_to_anchor()
+                emit(WentBackToAnchor(round_id=round_id))
+        else:
+            emit(
+                StepDone(
+                    round_id=round_id,
+                    inner_step=done,
+                    of_steps=self._run.inner_steps,
+                    loss=result.loss,
+                    tokens=result.tokens,
+                    seconds=seconds,
+                )
+            )
+        self._around.pacer.trained(learner.progress)
+
+    def _reduce(self, plan: RoundPlan) -> tuple[Staged | None, str]:
+        # Average with the roster; with the whole result in hand, write it down for the vote.
+        around, pace = self._around, self._run.pace
+        around.learner.write_pseudo_gradient(around.averager.buffer)
+        order = ReduceOrder(
+            key=plan.digest(),
+            roster=plan.roster,
+            weights=plan.samples,
+            start_s=pace.start_s,
+            stall_s=pace.stall_s,
+            total_s=pace.reduce_s,
+        )
+        outcome = around.averager.reduce(order)
+        self._bytes_in += outcome.bytes_in
+        self._bytes_out += outcome.bytes_out
+        around.emit(
+            ReduceEnded(
+                round_id=plan.round_id,
+                attempt=plan.attempt,
+                complete=outcome.complete,
+                seconds=outcome.seconds,
+                bytes_in=outcome.bytes_in,
+                bytes_out=outcome.bytes_out,
+                cause=outcome.cause,
+                blamed=outcome.blamed,
+            )
+        )
+        if not outcome.complete:
+            return None, outcome.blamed
+        info = around.learner.stage(around.averager.buffer, around.shelf.staged(plan.round_id))
+        return Staged(plan.digest(), info.weights_digest, info.momentum_digest), ""
+
+    def _adopt(self, plan: RoundPlan, donors: tuple[str, ...]) -> tuple[Staged | None, str]:
+        # Get the result of an earlier attempt from those who hold it, so that this peer can vote for it.
+        around, result = self._around, plan.adopts
+        assert result is not None
+        others = tuple(donor for donor in donors if donor != self.peer_id)
+        try:
+            if around.shelf.holds(result) is None:
+                around.catch_up.fetch_result(result, others, around.shelf.staged(result.round_id))
+        except (TransferFailed, CheckpointError) as error:
+            around.emit(RepairFailed(cause=error.cause))
+            return None, ""
+        return Staged(result.plan_digest, result.weights_digest, result.momentum_digest), ""
+
+    def _apply(self, order: Apply) -> None:
+        around, state = self._around, order.commit.state
+        path = around.shelf.promote(state)  # first the state, then the log: its head must have a state
+        around.ledger.append(order.link)
+        round_loss, speed = around.learner.progress.loss, self._tokens / max(self._train_s, 1e-9)
+        around.learner.stand_on(path, state, keep_inner_state=True)
+        sync_s = time.monotonic() - self._trained_at
+        around.emit(
+            RoundCommitted(
+                round_id=state.round_id,
+                loss=state.avg_loss,
+                members=len(state.participating_nodes),
+                digest=state.digest(),
+                sync_s=sync_s,
+            )
+        )
+        around.pacer.applied(state)
+        val_loss = self._settle_on(state)
+        around.pacer.publish(
+            WorkerMetrics(
+                run_id=self._run.run_id,
+                peer_id=self.peer_id,
+                seq=0,
+                expires_at=0.0,
+                round_id=state.round_id,
+                loss=round_loss,
+                val_loss=val_loss,
+                tokens_per_s=speed,
+                train_s=self._train_s,
+                sync_s=sync_s,
+                bytes_in=self._bytes_in,
+                bytes_out=self._bytes_out,
+            )
+        )
+        self._train_s, self._tokens = 0.0, 0
+
+    def _repair(self, order: Repair) -> None:
+        around, began = self._around, time.monotonic()
+        try:
+            caught_up = around.catch_up.repair(around.ledger.head(), order.donors)
+        except (TransferFailed, CheckpointError, LedgerError) as error:
+            around.emit(RepairFailed(cause=error.cause))
+            around.pacer.repair_failed()
+            return
+        for link in caught_up.links:
+            around.ledger.append(link)
+        around.learner.stand_on(caught_up.path, caught_up.head, keep_inner_state=False)
+        around.emit(
+            StateFetched(
+                round_id=caught_up.head.round_id,
+                size_bytes=caught_up.fetched.size_bytes,
+                seconds=time.monotonic() - began,
+                donors=tuple(caught_up.fetched.donors),
+            )
+        )
+        around.pacer.applied(caught_up.head)
+        self._settle_on(caught_up.head)
+
+    def _settle_on(self, head: GlobalState) -> float | None:
+        # Count credits, remove old files, and measure the anchor before training moves away from it.
+        around = self._around
+        balance = around.ledger.credits().get(self.peer_id, 0)
+        around.emit(CreditsCounted(round_id=head.round_id, balance=balance))
+        around.pacer.publish(
+            CreditRecord(
+                run_id=self._run.run_id,
+                peer_id=self.peer_id,
+                seq=0,
+                expires_at=0.0,
+                round_id=head.round_id,
+                head_digest=head.digest(),
+                balance=balance,
+            )
+        )
+        around.shelf.tidy(head)
+        return self._measure(head)
+
+    def _measure(self, head: GlobalState) -> float | None:
+        val_loss = self._around.learner.evaluate()
+        if val_loss is not None:
+            self._around.emit(Evaluated(round_id=head.round_id, val_loss=val_loss))
+        return val_loss
