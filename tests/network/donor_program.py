@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import uvloop
 from hivemind.p2p import P2P
 
 from paceline.core.chain import Link
@@ -107,6 +108,9 @@ class Liar:
     def _stalls_halfway(self, index: int, chunk: bytes) -> list[bytes]:
         return [_data(index, chunk)[: len(chunk) // 2]] if len(self.asked) == 1 else []
 
+    def _stalls_after_three(self, index: int, chunk: bytes) -> list[bytes]:
+        return [_data(index, chunk)] if len(self.asked) <= 3 else []
+
     def _too_many_chunks(self, index: int, chunk: bytes) -> list[bytes]:
         return [_data(index, chunk)] * 2
 
@@ -171,4 +175,6 @@ async def _start(
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    # As in the averager's process.
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())

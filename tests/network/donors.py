@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import hivemind.p2p as hivemind_p2p
+import uvloop
+from hivemind.p2p import P2P
 
 from paceline.core.digest import CHUNK_BYTES, chunk_hashes, digest_of
 from paceline.network.transfer import (
@@ -63,7 +64,7 @@ class State:
 class Swarm:
     """Starts donors, and fetches from them."""
 
-    def __init__(self, program: subprocess.Popen[str], runner: asyncio.Runner, p2p: Any) -> None:
+    def __init__(self, program: subprocess.Popen[str], runner: asyncio.Runner, p2p: P2P) -> None:
         self._program = program
         self._runner = runner
         self.p2p = p2p
@@ -131,8 +132,8 @@ def swarm() -> Iterator[Swarm]:
         text=True,
         cwd=Path(__file__).parents[2],
     )
-    with program, asyncio.Runner() as runner:
-        p2p = runner.run(hivemind_p2p.P2P.create(startup_timeout=60))
+    with program, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        p2p = runner.run(P2P.create(startup_timeout=60))
         try:
             yield Swarm(program, runner, p2p)
         finally:

@@ -20,7 +20,7 @@ from paceline.core.chain import Link
 from paceline.core.digest import digest_of
 from paceline.core.errors import TransferFailed
 from paceline.core.signing import short
-from paceline.network.transfer.line import DonorFault, Line, open_line
+from paceline.network.transfer.inquiry import DonorFault, Inquiry, inquire
 from paceline.network.transfer.partial import Demand, PartialState
 from paceline.network.transfer.protocol import (
     HASH_BYTES,
@@ -79,8 +79,8 @@ async def fetch_history(
             for donor in donors:
                 links: list[Link] = []
                 try:
-                    async with open_line(p2p, donor, prefix, limits.stall_s) as line:
-                        async for page in _pages(line, want):
+                    async with inquire(p2p, donor, prefix, limits.stall_s) as inquiry:
+                        async for page in _pages(inquiry, want):
                             links += page
                 except DonorFault as fault:
                     dropped[donor] = str(fault)
@@ -107,7 +107,7 @@ async def fetch_state(
 
     Args:
         p2p: This process's connection to the network daemon.
-        donors: Peer ids.
+        donors: Peer ids, in the order in which to ask them; shuffle them, to spread the load of many joiners.
         prefix: The run's namespace.
         want: The state, with the digests that it must match.
         into: Where to put it: the anchor's bytes and then the momentum's. Chunks that it already holds are
@@ -130,7 +130,8 @@ async def fetch_state(
         raise TransferFailed(_blame(fetch.subject, fetch.dropped, limits.total_s), _REMEDY) from None
     except OSError as error:
         raise TransferFailed(
-            f"{into} can't be written: {error.strerror}", "free some space, or choose another state_dir"
+            f"{into} can't be written: {error.strerror or error}",
+            "free some space, or choose another state_dir",
         ) from error
     return FetchOutcome(
         seconds=time.monotonic() - started,
@@ -149,10 +150,11 @@ class _StateFetch:
         self.dropped: dict[str, str] = {}
         self.delivered: Counter[str] = Counter()
         self.fetched_bytes = 0
-        self._open_line = partial(open_line, p2p, prefix=prefix, stall_s=limits.stall_s)
+        self._inquire = partial(inquire, p2p, prefix=prefix, stall_s=limits.stall_s)
         self._want = want
         self._limits = limits
         self._pace = Pace(limits.bytes_per_s)
+        self._seats = asyncio.Semaphore(limits.donors)
         self._num_here = 0
 
     @property
@@ -190,9 +192,9 @@ class _StateFetch:
         extra_s = self.layout.size_bytes / _HASHED_PER_S
         for donor in donors:
             try:
-                async with self._open_line(donor) as line:
-                    line.ask(HashesRequest(round_id=self._want.round_id))
-                    hashes = await line.answer(self.layout.hashes_bytes, extra_s=extra_s)
+                async with self._inquire(donor) as inquiry:
+                    inquiry.ask(HashesRequest(round_id=self._want.round_id))
+                    hashes = await inquiry.answer(self.layout.hashes_bytes, extra_s=extra_s)
                 self._check(hashes)
                 return hashes
             except DonorFault as fault:
@@ -207,25 +209,26 @@ class _StateFetch:
 
     async def _take_from(self, donor: str, demand: Demand, state: PartialState) -> None:
         try:
-            while await demand.more_for(donor):
-                async with self._open_line(donor) as line:
-                    await self._exchange(line, donor, demand, state)
+            async with self._seats:
+                while await demand.more_for(donor):
+                    async with self._inquire(donor) as inquiry:
+                        await self._exchange(inquiry, donor, demand, state)
         except DonorFault as fault:
             self.dropped[donor] = str(fault)
         finally:
             demand.give_back(donor)
 
-    async def _exchange(self, line: Line, donor: str, demand: Demand, state: PartialState) -> None:
+    async def _exchange(self, inquiry: Inquiry, donor: str, demand: Demand, state: PartialState) -> None:
         owed: deque[int] = deque()
         while demand.num_missing:
             while len(owed) < _IN_FLIGHT and (index := demand.take(donor)) is not None:
                 await self._pace.take(self.layout.span(index)[1])
-                line.ask(ChunkRequest(round_id=self._want.round_id, index=index))
+                inquiry.ask(ChunkRequest(round_id=self._want.round_id, index=index))
                 owed.append(index)
             if not owed:
                 return
             index = owed.popleft()
-            data = await line.answer(self.layout.span(index)[1], tag=index)
+            data = await inquiry.answer(self.layout.span(index)[1], tag=index)
             if not await state.write(index, data):
                 raise DonorFault(f"sent wrong bytes in chunk {index}")
             if demand.settle(index, donor):
@@ -241,12 +244,12 @@ class _StateFetch:
         self._num_here += 1
 
 
-async def _pages(line: Line, want: HistoryWant) -> AsyncIterator[list[Link]]:
+async def _pages(inquiry: Inquiry, want: HistoryWant) -> AsyncIterator[list[Link]]:
     num_links, size_bytes = 0, 0
     while num_links < want.max_links and size_bytes + MAX_PAGE_BYTES <= want.max_bytes:
         limit = min(MAX_PAGE_LINKS, want.max_links - num_links)
-        line.ask(LinksRequest(after_round=want.after_round + num_links, limit=limit))
-        page = await line.answer(None)
+        inquiry.ask(LinksRequest(after_round=want.after_round + num_links, limit=limit))
+        page = await inquiry.answer(None)
         try:
             links = unpack_links(page)
         except ValueError as error:

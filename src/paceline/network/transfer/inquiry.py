@@ -26,7 +26,7 @@ class DonorFault(Exception):
     """What a donor did wrong, in words that fit after its name."""
 
 
-class Line:
+class Inquiry:
     """An open stream to a donor. Every wait on it ends."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stall_s: float) -> None:
@@ -48,7 +48,7 @@ class Line:
         Args:
             size_bytes: How long it must be; None for anything up to a page of history.
             tag: Index of the chunk asked for.
-            extra_s: Seconds to wait beyond the line's own patience.
+            extra_s: Seconds to wait beyond `stall_s`.
 
         Returns:
             The body, of the wanted size but otherwise unchecked.
@@ -74,7 +74,7 @@ class Line:
 
 
 @asynccontextmanager
-async def open_line(p2p: P2P, donor: str, prefix: str, stall_s: float) -> AsyncIterator[Line]:
+async def inquire(p2p: P2P, donor: str, prefix: str, stall_s: float) -> AsyncIterator[Inquiry]:
     """Call a donor.
 
     Args:
@@ -84,7 +84,7 @@ async def open_line(p2p: P2P, donor: str, prefix: str, stall_s: float) -> AsyncI
         stall_s: How long each answer may take, and the call itself.
 
     Yields:
-        The open line; it is closed at the end of the block.
+        The open stream; it is closed at the end of the block.
 
     Raises:
         DonorFault: The donor can't be reached.
@@ -99,7 +99,7 @@ async def open_line(p2p: P2P, donor: str, prefix: str, stall_s: float) -> AsyncI
     except (P2PDaemonError, OSError, EOFError, ValueError) as error:
         raise DonorFault(f"could not be reached: {_printable(str(error))}") from error
     try:
-        yield Line(reader, writer, stall_s)
+        yield Inquiry(reader, writer, stall_s)
     finally:
         writer.transport.abort()
 

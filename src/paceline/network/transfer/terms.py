@@ -14,11 +14,14 @@ class TransferLimits:
     Attributes:
         stall_s: How long a donor may take for one answer of at most 1 MiB.
         total_s: How long everything may take.
+        donors: How many donors to take chunks from at once; the rest are in reserve. So many megabytes must
+            come through this peer's link per `stall_s`.
         bytes_per_s: Download rate over all donors; None for no limit.
     """
 
     stall_s: float = 15.0
     total_s: float = 3600.0
+    donors: int = 8
     bytes_per_s: float | None = None
 
 
