@@ -157,9 +157,11 @@ class Telling:
         failed = isinstance(event, events.ReduceEnded) and not event.complete
         if not failed and not isinstance(event, _ONCE):
             return ""
-        led = isinstance(event, events.CoordinatorChanged)
-        text = f"{short(event.coordinator)} is at the front in term {event.term}" if led else describe(event)
-        if text in self._told:
+        text = f"{name}: {describe(event)}"
+        once = describe(event)
+        if isinstance(event, events.CoordinatorChanged):
+            text = once = f"{short(event.coordinator)} is at the front in term {event.term}"
+        if once in self._told:
             return ""
-        self._told.add(text)
-        return text if led else f"{name}: {text}"
+        self._told.add(once)
+        return text
