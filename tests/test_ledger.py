@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -351,3 +352,29 @@ def test_verifying_changes_no_file(path: Path) -> None:
     before = files_in(path.parent)
     verify(path)
     assert files_in(path.parent) == before
+
+
+GOLDEN = Path(__file__).parent / "golden" / "run_log.sql"
+
+
+def test_a_log_of_this_format_can_always_be_read(path: Path) -> None:
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(GOLDEN.read_text())
+    found = verify(path)
+    assert (found.rounds, found.credits) == (1, {key.peer_id: 8 for key in KEYS})
+
+
+def test_the_format_of_a_log_is_what_it_was(path: Path) -> None:
+    # A change here means that earlier logs can't be read: raise the format's number, read both, and only then
+    # write another golden example.
+    with Ledger.open(path, RUN, GENESIS) as ledger:
+        ledger.append(LINKS[0])
+        ledger.remember(Promise(3))
+    with closing(sqlite3.connect(path)) as ours, closing(sqlite3.connect(":memory:")) as golden:
+        golden.executescript(GOLDEN.read_text())
+        assert list(ours.iterdump()) == list(golden.iterdump())
+        for number in ("application_id", "user_version"):
+            assert (
+                ours.execute(f"PRAGMA {number}").fetchone() == golden.execute(f"PRAGMA {number}").fetchone()
+            )
