@@ -21,12 +21,13 @@ from paceline.core.actions import (
     Repair,
     Tell,
 )
-from paceline.core.chain import genesis, is_backed
+from paceline.core.chain import genesis
 from paceline.core.config import PaceConfig, QuorumConfig, RunConfig
 from paceline.core.events import Event
 from paceline.core.records import GlobalState, Phase, Record, RoundPlan, RoundReceipt
-from paceline.core.rounds import Progress, RoundMachine, Staged
+from paceline.core.rounds import RoundMachine, Staged
 from paceline.core.signing import SigningKey
+from paceline.core.voice import Progress
 
 POLL_S = 0.4
 
@@ -35,8 +36,8 @@ def peer_ids(count: int) -> list[str]:
     return sorted(SigningKey.from_seed(bytes([n + 1]) * 32).peer_id for n in range(count))
 
 
-def make_run(founders: list[str], **overrides: object) -> RunConfig:
-    quorum = QuorumConfig(min_members=2, founders=tuple(founders))
+def make_run(founders: list[str], quorum_departure_s: float = 300.0, **overrides: object) -> RunConfig:
+    quorum = QuorumConfig(min_members=2, founders=tuple(founders), departure_s=quorum_departure_s)
     fields = {
         "name": "sim",
         "inner_steps": 10,
@@ -104,9 +105,11 @@ class VirtualSwarm:
         return peer
 
     def crash(self, peer_id: str) -> Disk:
-        peer = self.peers[peer_id]
-        peer.alive = False
-        return peer.disk
+        self.stop(peer_id)
+        return self.peers[peer_id].disk
+
+    def stop(self, peer_id: str) -> None:
+        self.peers[peer_id].alive = False
 
     def after(self, delay: float, do: Callable[[], None]) -> None:
         self._count += 1
@@ -261,6 +264,3 @@ class VirtualSwarm:
             self.violations.append(f"{peer.peer_id} stands on a fork")
         peer.disk.chain = list(chain)
         peer.machine.applied(chain[-1], self.now)
-
-
-__all__ = ["Disk", "VirtualPeer", "VirtualSwarm", "is_backed", "make_run", "peer_ids"]

@@ -11,8 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from paceline.core.actions import Action, Publish, Tell
-from paceline.core.election import quorum_size
-from paceline.core.events import AttemptVoided, QuorumMissing, RoundPlanned
+from paceline.core.events import AttemptVoided, RoundPlanned
 from paceline.core.pace import straggler_deadline
 from paceline.core.records import (
     MAX_MEMBERS,
@@ -26,7 +25,6 @@ from paceline.core.records import (
 )
 from paceline.core.standing import Standing
 
-_COMPLAIN_EVERY_S = 10.0
 _RETRY_S, _MAX_RETRY_S = 0.5, 5.0
 
 
@@ -52,7 +50,6 @@ class Coordination:
     _arrivals: dict[str, float] = field(default_factory=dict)
     _round_started_at: float = 0.0
     _not_before: float = 0.0
-    _complained_at: float = float("-inf")
 
     def begin_round(self, now: float) -> None:
         """Forget the last round.
@@ -111,7 +108,10 @@ class Coordination:
         samples = [ready[peer].samples for peer in members]
         departed = standing.departed(now)
         if not standing.is_quorum(members, departed) or sum(samples) == 0:
-            return self._complain(members, departed, standing, now)
+            # Whoever failed before may be the one who is missing: give everybody another chance, slowly.
+            self.excluded = set()
+            self._not_before = now + standing.run.pace.stall_s
+            return []
         losses = sum(ready[peer].loss * ready[peer].samples for peer in members)
         plan = self._draft(
             standing,
@@ -220,19 +220,6 @@ class Coordination:
         self.excluded |= silent | worst
         self._not_before = now + min(plan.attempt * _RETRY_S, _MAX_RETRY_S)
         return [Tell(AttemptVoided(round_id=plan.round_id, attempt=plan.attempt, cause=cause))]
-
-    def _complain(
-        self, members: list[str], departed: tuple[str, ...], standing: Standing, now: float
-    ) -> list[Action]:
-        # Whoever failed before may be the one who is missing now: give everybody another chance, slowly.
-        self.excluded = set()
-        self._not_before = now + standing.run.pace.stall_s
-        if now < self._complained_at + _COMPLAIN_EVERY_S:
-            return []
-        self._complained_at = now
-        electors = set(standing.head.participating_nodes) - set(departed)
-        needed = quorum_size(electors, standing.run.quorum.min_members)
-        return [Tell(QuorumMissing(got=len(members), needed=needed))]
 
 
 def largest_agreement(receipts: dict[str, RoundReceipt]) -> list[str]:

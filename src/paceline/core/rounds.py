@@ -18,13 +18,12 @@ from paceline.core.actions import Action, Apply, CancelReduce, Finish, Promise, 
 from paceline.core.chain import Link
 from paceline.core.config import RunConfig
 from paceline.core.coordination import Coordination
-from paceline.core.events import CoordinatorChanged, PhaseChanged
+from paceline.core.events import CoordinatorChanged
 from paceline.core.leadership import Leadership
 from paceline.core.records import (
     Ballot,
     CommitRecord,
     GlobalState,
-    PeerRecord,
     Phase,
     Record,
     RoundPlan,
@@ -32,26 +31,9 @@ from paceline.core.records import (
     Vote,
 )
 from paceline.core.standing import Standing
+from paceline.core.voice import Progress, Voice
 
-HEARTBEAT_S = 2.0
 _REPAIR_AGAIN_S = 2.0
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far this peer has trained in its round.
-
-    Attributes:
-        inner_step: Steps done.
-        samples: Sequences trained on.
-        samples_per_s: Recent speed.
-        loss: Mean loss so far, nats per token.
-    """
-
-    inner_step: int = 0
-    samples: int = 0
-    samples_per_s: float = 0.0
-    loss: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -77,6 +59,7 @@ class RoundMachine:
         phase: Where it stands.
         progress: How far it has trained.
         vote: Its latest vote in this round.
+        voice: What it says of itself.
         is_coordinator: Whether it leads with a quorum behind it, as of the last `advance`.
     """
 
@@ -110,21 +93,17 @@ class RoundMachine:
             if promised.plan is not None:
                 self.standing.notice(promised.plan, b"", now)
         self.is_coordinator = False
-        self.boot_id = ""
-        self.metrics_address = ""
+        self.voice = Voice(now)
         self._leadership = Leadership(self.standing, now)
         self._coordination = Coordination()
         self._coordination.begin_round(now)
         self._staged = staged
         self._following: RoundPlan | None = None
         self._cancelled = False
-        self._said: tuple[object, ...] = ()
-        self._said_at = float("-inf")
         self._behind_since: float | None = None
         self._repair_after = float("-inf")
         self._finished_at: float | None = None
         self._finish_if_last(now)
-        self._told_phase: Phase | None = None
         self._pending: list[Action] = []
 
     # What happened
@@ -217,6 +196,8 @@ class RoundMachine:
             actions += self._follow_plan(now)
             self._coordination.watch(self.standing, now)
             actions += self._lead(now)
+        waits = self.phase is Phase.WAIT and self._finished_at is None
+        actions += self.voice.complain(self.standing, waits=waits, now=now)
         return [*actions, *self._speak(now), *self._finish(now)]
 
     def _settle(self, now: float) -> list[Action]:
@@ -360,38 +341,7 @@ class RoundMachine:
         return self._coordination.act(standing, now)
 
     def _speak(self, now: float) -> list[Action]:
-        # A heartbeat goes out when something changed that others wait for, or when it is time.
-        standing = self.standing
-        says = (standing.round_id, self.phase, standing.term, standing.coordinator, self.vote)
-        if says == self._said and now < self._said_at + HEARTBEAT_S:
-            return []
-        self._said, self._said_at = says, now
-        told: list[Action] = []
-        if self.phase is not self._told_phase:
-            self._told_phase = self.phase
-            told.append(Tell(PhaseChanged(round_id=standing.round_id, phase=self.phase)))
-        return [*told, Publish(self._heartbeat())]
-
-    def _heartbeat(self) -> PeerRecord:
-        standing = self.standing
-        return PeerRecord(
-            run_id=standing.run.run_id,
-            peer_id=standing.me,
-            seq=0,
-            expires_at=0.0,
-            round_id=standing.round_id,
-            head_digest=standing.head.digest(),
-            phase=self.phase,
-            inner_step=self.progress.inner_step,
-            samples=self.progress.samples,
-            samples_per_s=self.progress.samples_per_s,
-            loss=self.progress.loss,
-            term=standing.term,
-            coordinator=standing.coordinator,
-            vote=self.vote,
-            boot_id=self.boot_id,
-            metrics_address=self.metrics_address,
-        )
+        return self.voice.speak(self.standing, self.phase, self.progress, self.vote, now)
 
     def _finish(self, now: float) -> list[Action]:
         # Stay after the last round until the others have it too, so that nobody is left behind.

@@ -102,7 +102,7 @@ def join(node: NodeConfig, target: Handout | str, emit_extra: Emit | None = None
         duties = Duties(ledger.remember, averager.cancel, emit, node.network.poll_s)
         pacer = Pacer(machine, board, run, duties)
         server = MetricsServer(node.metrics.host, node.metrics.port, registry, lambda: _health(pacer))
-        machine.metrics_address = stack.enter_context(server).address
+        machine.voice.metrics_address = stack.enter_context(server).address
         catch_up = CatchUp(run, averager, shelf, learner.num_elements)
         around = Surroundings(
             learner, averager, pacer, ledger, shelf, catch_up, emit, lambda: _check_children(dht, averager)
@@ -112,7 +112,7 @@ def join(node: NodeConfig, target: Handout | str, emit_extra: Emit | None = None
                 peer_id=key.peer_id,
                 run_id=run.run_id,
                 multiaddrs=tuple(str(address) for address in dht.get_visible_maddrs()),
-                metrics_address=machine.metrics_address,
+                metrics_address=machine.voice.metrics_address,
                 round_id=ledger.head().round_id + 1,
                 parameters=learner.num_elements,
                 device=str(learner.device),
@@ -211,7 +211,7 @@ def _restore(run: RunConfig, key: SigningKey, ledger: Ledger, shelf: Shelf, lear
     machine = RoundMachine(
         run, key.peer_id, head, time.monotonic(), promised, shelf.recall(promised.vote) if has_state else None
     )
-    machine.boot_id = secrets.token_hex(8)
+    machine.voice.boot_id = secrets.token_hex(8)
     return machine
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from paceline.core.chain import genesis
 from paceline.core.config import NodeConfig, RunConfig
 from paceline.core.records import GlobalState
-from paceline.core.rounds import Progress
+from paceline.core.voice import Progress
 from paceline.learning.checkpoint import load_into
 from paceline.learning.checkpoint_header import CheckpointInfo
 from paceline.learning.data import Stream, open_corpus

@@ -28,7 +28,8 @@ from paceline.core.config import RunConfig
 from paceline.core.errors import IdentityError, PacelineError
 from paceline.core.events import Emit
 from paceline.core.records import GlobalState, PeerRecord, Phase, Record, RoundPlan, RunRecord
-from paceline.core.rounds import Progress, RoundMachine, Staged
+from paceline.core.rounds import RoundMachine, Staged
+from paceline.core.voice import Progress
 from paceline.network.board import Board
 
 Order = Reduce | Apply | Repair | Finish
@@ -214,8 +215,8 @@ class Pacer:
         mine = self.machine.standing.peers.get(self.machine.standing.me)
         if mine is None or not isinstance(record, PeerRecord) or record.peer_id != mine.record.peer_id:
             return
-        spoken = mine.record.boot_id == self.machine.boot_id
-        if spoken and record.boot_id != self.machine.boot_id and record.seq > mine.record.seq:
+        spoken = mine.record.boot_id == self.machine.voice.boot_id
+        if spoken and record.boot_id != self.machine.voice.boot_id and record.seq > mine.record.seq:
             raise IdentityError(
                 f"another live peer uses this identity ({record.peer_id})",
                 "give each peer a state_dir, and so a key, of its own",
