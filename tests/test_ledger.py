@@ -272,6 +272,27 @@ def test_a_promise_is_never_taken_back(path: Path) -> None:
         ledger.remember(Promise(5, vote(term=5, weights="0c")))
 
 
+def test_several_threads_may_use_a_ledger_at_once(path: Path) -> None:
+    with Ledger.open(path, RUN, GENESIS) as ledger:
+        done = threading.Event()
+        terms: list[int] = []
+
+        def promise() -> None:
+            while not done.is_set():
+                ledger.remember(Promise(len(terms)))
+                terms.append(len(ledger.links(0, 100)))
+
+        other = threading.Thread(target=promise)
+        other.start()
+        for link in history(RUN, KEYS, 30):
+            ledger.append(link)
+        done.set()
+        other.join()
+        assert ledger.promised() == Promise(len(terms) - 1)
+        assert terms == sorted(terms)
+    assert verify(path).rounds == 30
+
+
 def test_a_commit_frees_the_vote_of_its_round(path: Path) -> None:
     with Ledger.open(path, RUN, GENESIS) as ledger:
         ledger.remember(Promise(1, vote()))

@@ -6,9 +6,11 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPResponse
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -188,6 +190,23 @@ def test_no_counter_ever_goes_back(peer: Peer) -> None:
     peer.now -= 100
     peer.tell(PhaseChanged(round_id=1, phase="train"))
     assert peer.scrape()["paceline_phase_seconds_total{train}"] == 5
+
+
+def test_no_second_is_counted_twice_when_events_come_from_several_threads() -> None:
+    ticks, registry = count(), CollectorRegistry()
+    sink = PrometheusSink(registry, ME, clock=lambda: next(ticks))
+    sink(PhaseChanged(round_id=1, phase="train"))
+
+    def emit() -> None:
+        for _ in range(500):
+            sink(AttemptVoided(round_id=1, attempt=0, cause=""))
+
+    threads = [threading.Thread(target=emit) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert registry.get_sample_value("paceline_phase_seconds_total", {"phase": "train"}) == 2000
 
 
 def test_a_new_round_starts_with_no_steps(peer: Peer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,9 +24,10 @@ _PAGE = 256
 
 
 class Ledger:
-    """This peer's run log, open for writing. One process, and one thread at a time, writes.
+    """This peer's run log, open for writing in one process.
 
     Guarantees:
+        Several threads may use a ledger at once.
         A row is written whole or not at all.
         What append returned survives a kill.
         A log that does not verify is refused and left as it is.
@@ -35,6 +37,7 @@ class Ledger:
     def __init__(self, path: Path, connection: sqlite3.Connection, replayed: Replay) -> None:
         self._path = path
         self._connection = connection
+        self._lock = threading.RLock()
         self._run = replayed.run
         self._genesis = replayed.genesis
         self._head = replayed.head
@@ -85,7 +88,7 @@ class Ledger:
 
     def close(self) -> None:
         """Put everything into the main file and close it."""
-        with naming(self._path):
+        with self._lock, naming(self._path):
             self._connection.close()
 
     def head(self) -> GlobalState:
@@ -117,19 +120,20 @@ class Ledger:
             HistoryBroken: It does not follow, or nothing backs it. Nothing is written.
             LedgerError: It could not be written (a full disk, say). The log is as it was.
         """
-        state = chain.check_link(link, self._head, self._run).state
-        with self._transaction() as connection:
-            connection.execute(
-                "INSERT INTO commits VALUES (?, ?, ?, ?)",
-                (state.round_id, state.digest(), len(link.receipts), link.commit),
-            )
-            connection.executemany(
-                "INSERT INTO receipts VALUES (?, ?, ?)",
-                [(state.round_id, position, sealed) for position, sealed in enumerate(link.receipts)],
-            )
-        self._head, self._balances = state, credit(self._balances, state)
-        self._move_into_main_file()
-        return state
+        with self._lock:
+            state = chain.check_link(link, self._head, self._run).state
+            with self._transaction() as connection:
+                connection.execute(
+                    "INSERT INTO commits VALUES (?, ?, ?, ?)",
+                    (state.round_id, state.digest(), len(link.receipts), link.commit),
+                )
+                connection.executemany(
+                    "INSERT INTO receipts VALUES (?, ?, ?)",
+                    [(state.round_id, position, sealed) for position, sealed in enumerate(link.receipts)],
+                )
+            self._head, self._balances = state, credit(self._balances, state)
+            self._move_into_main_file()
+            return state
 
     def links(self, after_round: int, limit: int) -> list[Link]:
         """Read rows of history as they were sealed.
@@ -144,7 +148,7 @@ class Ledger:
         Raises:
             LedgerError: The file can't be read.
         """
-        with naming(self._path):
+        with self._lock, naming(self._path):
             return _read_links(self._connection, after_round, limit)
 
     def states(self) -> Iterator[GlobalState]:
@@ -170,14 +174,15 @@ class Ledger:
         Raises:
             LedgerError: It contradicts what this peer has promised before, or can't be written.
         """
-        if contradiction := self._contradiction(promise.term, promise.vote):
-            raise LedgerError(f"{self._path}: {contradiction}", "start the peer again")
         document = spelled_promise(promise)
-        with self._transaction() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO promise VALUES (1, ?, ?)", (document, sha256(document))
-            )
-        self._promise = promise
+        with self._lock:
+            if contradiction := self._contradiction(promise.term, promise.vote):
+                raise LedgerError(f"{self._path}: {contradiction}", "start the peer again")
+            with self._transaction() as connection:
+                connection.execute(
+                    "INSERT OR REPLACE INTO promise VALUES (1, ?, ?)", (document, sha256(document))
+                )
+            self._promise = promise
 
     def promised(self) -> Promise:
         """Recall the last promise, also after a restart.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import singledispatchmethod
@@ -59,6 +60,7 @@ class PrometheusSink:
             clock: Tells the time in seconds since 1970.
         """
         self._clock = clock
+        self._lock = threading.Lock()
         self._peer_id = peer_id
         self._phase_now = ""
         self._round_now = -1
@@ -107,8 +109,9 @@ class PrometheusSink:
         Args:
             event: Any event.
         """
-        self._count_phase()
-        self._note(event)
+        with self._lock:  # events come from several threads, and a second must not be counted twice
+            self._count_phase()
+            self._note(event)
 
     def _count_phase(self) -> None:
         now = self._clock()
