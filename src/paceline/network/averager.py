@@ -1,0 +1,290 @@
+"""The averager: hivemind's `DecentralizedAverager`, which averages exactly the roster that it is given.
+
+Of hivemind's averager it keeps the process, the control pipe and the connection to the daemon. Its
+matchmaking and its download of state are not offered; the all-reduce is `paceline.network.butterfly`.
+
+    with Averager(dht, num_elements=n, codec=codec, prefix="run") as averager:
+        averager.buffer[:] = pseudo_gradient
+        outcome = averager.reduce(order)
+        if outcome.complete: ...  # averager.buffer holds the mean, the same bits on all members
+
+The process is forked: start it in the main thread, before CUDA.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from hivemind.averaging import DecentralizedAverager
+from hivemind.p2p import P2P, PeerID, ServicerBase
+from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
+from numpy.typing import NDArray
+
+from paceline.core.errors import JoinError, ProcessDied
+from paceline.network.attempt import Attempt
+from paceline.network.butterfly import PART_ELEMENTS, Codec, ReduceOrder, ReduceOutcome
+from paceline.network.dht import STARTUP_TIMEOUT_S, PeerDht, wait_until_ready
+from paceline.network.group import Group, Terms
+from paceline.network.hardening import SafePipe, die_with_parent, sigint_kept
+from paceline.network.line import OVERHEAD_BYTES, Line
+from paceline.network.mailbox import Mailbox, answer
+from paceline.network.reception import Reception
+
+_GRACE_S = 10.0
+_DAEMON_ANSWERS_S = 2.0
+_PARTING_S = 0.5  # for the members of a cancelled attempt to be told
+
+
+class Averager(DecentralizedAverager):  # type: ignore[misc]
+    """Averages a flat vector over a roster.
+
+    Attributes:
+        buffer: `[num_elements]` float32, shared with the process: values before `reduce`, the mean after.
+
+    Guarantees:
+        All members of a complete reduce hold the same bits.
+        A reduce ends within its time limit whatever happens.
+        A dead averager process raises and does not hang.
+        Starting leaves SIGINT as it was.
+        The process dies with the peer.
+    """
+
+    _inner_pipe: Any
+    _outer_pipe: Any
+    # Else hivemind would take the list of a parent class that happened to be used before.
+    _rpc_handlers = None
+    _stub_type = None
+
+    def __init__(
+        self,
+        dht: PeerDht,
+        *,
+        num_elements: int,
+        codec: Codec,
+        prefix: str,
+        part_elements: int = PART_ELEMENTS,
+        services: Sequence[ServicerBase] = (),
+    ) -> None:
+        """Prepare the averager; nothing runs before `start_or_raise`.
+
+        Args:
+            dht: This peer's DHT node, started.
+            num_elements: Length of the vector.
+            codec: How values travel; the same for all members.
+            prefix: The run's namespace; letters, digits and dashes.
+            part_elements: Values per part; the same for all members.
+            services: What else is to be served from this process, under the same namespace.
+        """
+        # Hivemind moves what it is given into /dev/shm, where Docker has 64 MB and a killed process leaves
+        # its files. An anonymous shared mapping has no limit of its own and no name that could be left.
+        super().__init__((torch.zeros(1),), dht, start=False, prefix=prefix, allow_state_sharing=False)
+        self.buffer: NDArray[np.float32] = np.frombuffer(mmap.mmap(-1, 4 * num_elements), dtype=np.float32)
+        self._averaged_tensors = (torch.from_numpy(self.buffer),)
+        self._inner_pipe = SafePipe(self._inner_pipe)
+        self._outer_pipe = SafePipe(self._outer_pipe)
+        self._codec = codec
+        self._part_elements = part_elements
+        self._services = tuple(services)
+        self._me: str = dht.peer_id.to_base58()
+        self._mailbox = Mailbox("averager")
+        self._replies: Connection | None = None
+        self._reducing = threading.Lock()
+        self._attempt: Attempt | None = None
+
+    # --- the peer's process
+
+    def start_or_raise(self, timeout_s: float = STARTUP_TIMEOUT_S) -> None:
+        """Start the process and wait until it can be called.
+
+        Args:
+            timeout_s: How long to wait.
+
+        Raises:
+            JoinError: It failed to start.
+        """
+        with sigint_kept():
+            self.run_in_background(await_ready=False)
+        try:
+            wait_until_ready(self, self._ready, timeout_s)
+        except Exception as error:
+            self.shutdown()
+            raise JoinError(f"the averager did not start: {error!r}", "see the log of the DHT") from error
+
+    def start(self) -> None:
+        """Fork the process. Callers want `start_or_raise`."""
+        incoming, self._replies = multiprocessing.Pipe(duplex=False)
+        super().start()
+        # Our copies of the process's ends would keep both pipes open after its death.
+        self._replies.close()
+        self._inner_pipe.close()
+        self._mailbox.watch(incoming)
+
+    def reduce(self, order: ReduceOrder) -> ReduceOutcome:
+        """Average `buffer` over the roster, in place.
+
+        Args:
+            order: Who, with which weights, within which time.
+
+        Returns:
+            How it ended. When not complete, the buffer's content is undefined: form the values again.
+
+        Raises:
+            ProcessDied: The averager's process is dead, or had to be killed because it did not answer.
+        """
+        with self._reducing:
+            reply = self._ask("_reduce", order)
+            try:
+                outcome: ReduceOutcome = reply.result(order.total_s + _GRACE_S)
+            except TimeoutError:
+                self.kill()  # it may write to the buffer no more
+                raise ProcessDied("averager") from None
+            return outcome
+
+    def cancel(self) -> None:
+        """Make a running `reduce` end soon, incomplete. From any thread."""
+        with suppress(OSError):
+            self._outer_pipe.send(("_cancel", [], {}))
+
+    def call(self, function: Callable[..., Awaitable[Any]], timeout_s: float, **kwargs: Any) -> Any:
+        """Run a coroutine function in the averager's process, which has a connection to the daemon.
+
+        Args:
+            function: Importable there; called with that process's `P2P` and the keyword arguments.
+            timeout_s: How long it may take.
+            kwargs: Passed on; anything that pickles.
+
+        Returns:
+            What it returns, which must pickle.
+
+        Raises:
+            TimeoutError: It took longer.
+            ProcessDied: The averager's process is dead.
+        """
+        reply = self._ask("_call", pickle.dumps((function, kwargs)), timeout_s)
+        return reply.result(timeout_s + _GRACE_S)
+
+    def shutdown(self) -> None:
+        """Stop the process; does nothing when it is stopped."""
+        if self.pid is not None and self.is_alive():
+            with suppress(OSError):
+                self._outer_pipe.send(("_shutdown", [self.shutdown_timeout], {}))
+                self.join(self.shutdown_timeout)
+            if self.is_alive():
+                self.kill()
+            self.join()
+
+    def __enter__(self) -> Self:
+        self.start_or_raise()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.shutdown()
+
+    def _ask(self, method: str, *args: Any) -> Any:
+        return self._mailbox.post(lambda number: self._outer_pipe.send((method, [number, *args], {})))
+
+    # --- the averager's own process
+
+    def run(self) -> None:
+        """Serve, in the forked process, until shut down or orphaned."""
+        die_with_parent(self._parent_pid)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        super().run()
+        os._exit(0)  # pools and streams may still wait for strangers
+
+    async def add_p2p_handlers(
+        self, p2p: P2P, wrapper: Any = None, *, namespace: str | None = None, balanced: bool = False
+    ) -> None:
+        """Begin to take calls: parts of all-reduces, and whatever the services offer. Nothing of hivemind's.
+
+        Args:
+            p2p: The connection to the daemon.
+            wrapper: Unused; part of hivemind's signature.
+            namespace: The run's prefix.
+            balanced: Unused.
+        """
+        del wrapper, balanced
+        self._p2p = p2p
+        self._pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "parts")
+        self._outgoing = ThreadPoolExecutor(1, "replies")
+        self._terms = Terms(self._me, self._codec, self.buffer, self._part_elements, self._pool)
+        self._reception = Reception(self._codec.encoded_size(self._part_elements))
+        self._line_name = self._get_handle_name(namespace, "rpc_aggregate_part")
+        await p2p.add_binary_stream_handler(self._line_name, self._reception.take)
+        for service in self._services:
+            await service.add_p2p_handlers(p2p, namespace=namespace)
+
+    async def _declare_for_download_periodically(self) -> None:
+        pass  # state travels by `paceline.network.transfer`
+
+    async def _shutdown(self, timeout: float | None) -> None:
+        if self._attempt is not None:
+            self._attempt.cancel()
+            await asyncio.sleep(_PARTING_S)
+        await self._p2p.remove_binary_stream_handler(self._line_name)
+        await self._p2p.shutdown()
+
+    async def _reduce(self, number: int, order: ReduceOrder) -> None:
+        await self._reply(number, self._reduced(order))
+
+    async def _reduced(self, order: ReduceOrder) -> ReduceOutcome:
+        if self._me not in order.roster or not any(order.weights):
+            cause = "no member has weight" if self._me in order.roster else "this peer is not in the roster"
+            return ReduceOutcome(False, 0.0, 0, 0, cause)
+        if self._reception.knows(order.group_id):
+            return ReduceOutcome(False, 0.0, 0, 0, "this attempt was made before")
+        self._attempt = Attempt(Group(order, self._terms), self._dial, self._daemon_answers)
+        self._reception.expect(order.group_id, self._attempt)
+        try:
+            return await self._attempt.run()
+        finally:
+            self._attempt = None
+            self._reception.forget_later(order.group_id)
+
+    async def _cancel(self) -> None:
+        if self._attempt is not None:
+            self._attempt.cancel()
+
+    async def _call(self, number: int, pickled: bytes, timeout_s: float) -> None:
+        async def called() -> Any:
+            function, kwargs = pickle.loads(pickled)
+            async with asyncio.timeout(timeout_s):
+                return await function(self._p2p, **kwargs)
+
+        await self._reply(number, called())
+
+    async def _reply(self, number: int, work: Awaitable[Any]) -> None:
+        reply = await answer(number, work)
+        assert self._replies is not None
+        await asyncio.get_running_loop().run_in_executor(self._outgoing, self._replies.send_bytes, reply)
+
+    async def _dial(self, peer: str) -> Line:
+        _, reader, writer = await self._p2p.call_binary_stream_handler(
+            PeerID.from_base58(peer), self._line_name
+        )
+        part_bytes = self._codec.encoded_size(self._part_elements)
+        return Line(reader, writer, part_bytes + OVERHEAD_BYTES)
+
+    async def _daemon_answers(self) -> bool:
+        try:
+            async with asyncio.timeout(_DAEMON_ANSWERS_S):
+                await self._p2p.list_peers()
+        except (OSError, EOFError, P2PDaemonError):
+            return False
+        return True

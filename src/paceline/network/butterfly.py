@@ -1,0 +1,239 @@
+"""What an all-reduce computes, and the words around it; nothing here touches a network.
+
+The flat vector is cut into one contiguous *slice* per member; member i is the *reducer* of slice i. A slice
+travels in *parts*. Every member sends each reducer its values of that reducer's slice, the reducer averages
+them part by part, encodes each mean once, and sends the same bytes to everybody; it decodes them itself too.
+So all members hold identical bits, whatever the codec loses:
+
+    result = decode(encode(sum over members of weight · decode(encode(values))))
+
+which depends on values, weights and roster only, not on who reduces what or what arrives first.
+
+    >>> import numpy as np
+    >>> slices = Slices(num_elements=10, num_members=3, part_elements=2)
+    >>> [slices.bounds(member) for member in range(3)], slices.num_parts(1)
+    ([(0, 3), (3, 6), (6, 10)], 2)
+    >>> weighted_mean([np.float32([1, 2]), np.float32([3, 6])], shares((1, 3))).tolist()
+    [2.5, 5.0]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+PART_ELEMENTS = 1 << 19
+"""Values per part: 2 MiB in fp32. Larger parts are no faster, smaller ones cost more CPU."""
+
+
+class Codec(Protocol):
+    """How values travel. Deterministic: equal values become equal bytes on every peer.
+
+    Attributes:
+        name: The name that a run's configuration gives it.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name that a run's configuration gives it."""
+
+    def encoded_size(self, num_elements: int, /) -> int:
+        """Tell how long `encode` makes so many values.
+
+        Args:
+            num_elements: Number of values.
+
+        Returns:
+            Bytes.
+        """
+
+    def encode(self, values: NDArray[np.float32], /) -> bytes:
+        """Pack values.
+
+        Args:
+            values: `[n]`, finite.
+
+        Returns:
+            `encoded_size(n)` bytes.
+
+        Raises:
+            ValueError: A value is not finite.
+        """
+
+    def decode(self, payload: bytes, num_elements: int, /) -> NDArray[np.float32]:
+        """Unpack values that came from anybody.
+
+        Args:
+            payload: Untrusted bytes.
+            num_elements: How many values it must hold.
+
+        Returns:
+            `[num_elements]`, all finite.
+
+        Raises:
+            ValueError: Wrong length, or a value that is not finite.
+        """
+
+
+@dataclass(frozen=True)
+class ReduceOrder:
+    """One all-reduce to be run. All members must get the same key, roster and weights.
+
+    Attributes:
+        key: Names the attempt, in hexadecimal (up to 64 digits); never used twice.
+        roster: Peer ids of the members, sorted; member i reduces slice i.
+        weights: Samples per member. A member of weight 0 sends no values and gets the mean all the same.
+        start_s: Seconds until a member must have begun.
+        stall_s: Seconds that a stream may stand still.
+        total_s: Seconds that the whole may take.
+    """
+
+    key: str
+    roster: tuple[str, ...]
+    weights: tuple[int, ...]
+    start_s: float
+    stall_s: float
+    total_s: float
+
+    def __post_init__(self) -> None:
+        if not 0 < len(bytes.fromhex(self.key)) <= 32:
+            raise ValueError("a key has 2 to 64 hexadecimal digits")
+        if not self.roster or list(self.roster) != sorted(set(self.roster)):
+            raise ValueError("a roster is sorted and names nobody twice")
+        if len(self.weights) != len(self.roster) or min(self.weights) < 0:
+            raise ValueError("each member has one weight, 0 or more")
+        if min(self.start_s, self.stall_s, self.total_s) <= 0:
+            raise ValueError("time limits are positive")
+
+    @property
+    def group_id(self) -> bytes:
+        """The key as it travels."""
+        return bytes.fromhex(self.key)
+
+
+@dataclass(frozen=True)
+class ReduceOutcome:
+    """How an all-reduce ended on this peer.
+
+    Attributes:
+        complete: Whether the buffer holds the whole mean. If not, the buffer's content is undefined.
+        seconds: How long it took.
+        bytes_in: Bytes of parts received, without protocol overhead.
+        bytes_out: Bytes of parts sent.
+        cause: Why it failed, in one clause; empty when complete.
+        blamed: Peer id of who seems responsible; empty when complete or unknown.
+    """
+
+    complete: bool
+    seconds: float
+    bytes_in: int
+    bytes_out: int
+    cause: str = ""
+    blamed: str = ""
+
+
+class Fault(Exception):
+    """Why an attempt fails.
+
+    Attributes:
+        cause: What happened, in one clause.
+        blamed: Peer id of who seems responsible, or "".
+        final: Whether it ends the attempt for everybody, as far as its finder knows.
+    """
+
+    def __init__(self, cause: str, blamed: str = "", *, final: bool = False) -> None:
+        self.cause = cause
+        self.blamed = blamed
+        self.final = final
+        super().__init__(cause)
+
+
+@dataclass(frozen=True)
+class Slices:
+    """How the flat vector is cut.
+
+    Attributes:
+        num_elements: Length of the vector.
+        num_members: Length of the roster.
+        part_elements: Values per part; the last part of a slice may be shorter.
+    """
+
+    num_elements: int
+    num_members: int
+    part_elements: int
+
+    def bounds(self, member: int) -> tuple[int, int]:
+        """Find a member's slice.
+
+        Args:
+            member: Its place in the roster.
+
+        Returns:
+            First element, and one past the last. Empty when there are more members than elements.
+        """
+        first, last = (self.num_elements * place // self.num_members for place in (member, member + 1))
+        return first, last
+
+    def num_parts(self, member: int) -> int:
+        """Count the parts of a member's slice.
+
+        Args:
+            member: Its place in the roster.
+
+        Returns:
+            Parts, the shorter last one included.
+        """
+        first, last = self.bounds(member)
+        return -(-(last - first) // self.part_elements)
+
+    def part(self, member: int, index: int) -> slice:
+        """Find one part of a member's slice.
+
+        Args:
+            member: Its place in the roster.
+            index: Which part, from 0.
+
+        Returns:
+            Where it lies in the flat vector.
+        """
+        first, last = self.bounds(member)
+        begin = first + index * self.part_elements
+        return slice(begin, min(begin + self.part_elements, last))
+
+
+def shares(weights: Sequence[int]) -> tuple[np.float32, ...]:
+    """Turn samples into factors: normalised in float64, then rounded to float32, on every platform alike.
+
+    Args:
+        weights: Samples per member, not all 0.
+
+    Returns:
+        One factor per member; together 1, up to rounding.
+    """
+    total = sum(weights)
+    return tuple(np.float32(weight / total) for weight in weights)
+
+
+def weighted_mean(
+    inputs: Sequence[NDArray[np.float32] | None], factors: Sequence[np.float32]
+) -> NDArray[np.float32]:
+    """Average in roster order, in float32, each product and each sum rounded on its own.
+
+    Args:
+        inputs: Values per member, all `[n]`; None for a member that contributes nothing.
+        factors: What `shares` returned.
+
+    Returns:
+        `[n]`: the same bits on every platform, since IEEE 754 defines every step.
+    """
+    mean: NDArray[np.float32] | None = None
+    for values, factor in zip(inputs, factors, strict=True):
+        if values is not None:
+            term = values * factor
+            mean = term if mean is None else np.add(mean, term, out=mean)
+    assert mean is not None, "at least one member has weight"
+    return mean

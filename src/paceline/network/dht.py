@@ -1,0 +1,226 @@
+"""The DHT's process: hivemind's, made safe for many threads and bound to the life of its parent.
+
+    with PeerDht(seeds, identity_path=str(key_file)) as dht:
+        dht.store(key, value, expiration_time, subkey=subkey)
+
+The process is forked: start it in the main thread, before any other thread and before CUDA.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+from typing import Any, Self
+
+from hivemind.dht import DHT, DHTNode
+from hivemind.dht.validation import RecordValidatorBase
+from hivemind.p2p import P2P
+from hivemind.utils import MPFuture
+from hivemind.utils.multiaddr import Multiaddr
+
+from paceline.core.errors import JoinError, ProcessDied, SeedsUnreachable
+from paceline.network.hardening import SafePipe, die_with_parent, harden
+
+STARTUP_TIMEOUT_S = 60.0
+"""How long the daemon may take to come up; hivemind's 15 s are too short on a loaded machine."""
+_DEFAULTS: dict[str, Any] = {
+    "startup_timeout": STARTUP_TIMEOUT_S,
+    # Hivemind's check reads the key file as RSA and fails on Ed25519; a key's holder is guarded by a lock.
+    "check_if_identity_free": False,
+    # A cached record may be older than one that this peer has already acted on.
+    "cache_locally": False,
+    "cache_nearest": 0,
+    "wait_timeout": 2,
+}
+_POLL_S = 0.25
+
+
+class PeerDht(DHT):  # type: ignore[misc]
+    """A DHT node in a process of its own.
+
+    Guarantees:
+        Eight threads may store 300 KB each at once.
+        The node and its daemon die with the peer.
+        A call to a dead node raises and does not hang.
+
+    Example:
+        `dht = PeerDht(["/ip4/…/p2p/…"]); dht.start_or_raise(30.0); dht.get("key", latest=True)`
+    """
+
+    _inner_pipe: Any
+    _outer_pipe: Any
+
+    def __init__(
+        self,
+        initial_peers: Sequence[str] = (),
+        *,
+        record_validators: Iterable[RecordValidatorBase] = (),
+        **kwargs: Any,
+    ) -> None:
+        """Prepare the node; nothing runs before `start_or_raise`.
+
+        Args:
+            initial_peers: Multiaddrs of seeds; none to begin a swarm.
+            record_validators: What may be stored and read.
+            kwargs: Anything that `hivemind.DHT`, its node or its daemon takes.
+        """
+        harden()
+        settings = _DEFAULTS | kwargs
+        super().__init__(list(initial_peers), start=False, record_validators=record_validators, **settings)
+        self._inner_pipe = SafePipe(self._inner_pipe)
+        self._outer_pipe = SafePipe(self._outer_pipe)
+        self._daemon_maddr: Multiaddr | None = None
+
+    def start(self) -> None:
+        """Fork the process. Callers want `start_or_raise`."""
+        super().start()
+        # Else a write to a dead node would wait for this copy of its reading end.
+        self._inner_pipe.close()
+
+    def start_or_raise(self, timeout_s: float = STARTUP_TIMEOUT_S) -> None:
+        """Start the node and wait until it has joined.
+
+        Args:
+            timeout_s: How long to wait.
+
+        Raises:
+            SeedsUnreachable: There are seeds, and none answered.
+            JoinError: The node or its daemon failed to start.
+        """
+        began = time.monotonic()
+        self.start()
+        try:
+            wait_until_ready(self, self._ready, timeout_s)
+            # Asked for now, so that a process forked later finds them here and needn't use our pipe.
+            self._daemon_maddr = self.run_coroutine(DHT._get_p2p_daemon_listen_maddr)
+            self.peer_id, self.client_mode  # noqa: B018
+        except Exception as error:
+            self.shutdown()
+            raise self._what_went_wrong(error, time.monotonic() - began) from error
+
+    def run(self) -> None:
+        """Serve, in the forked process, until shut down or orphaned."""
+        die_with_parent(self._parent_pid)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        super().run()
+
+    def shutdown(self) -> None:
+        """Stop the node and its daemon; does nothing when they are stopped."""
+        if self.pid is not None and self.is_alive():
+            try:
+                self._outer_pipe.send(("_shutdown", [], {}))
+                self.join(self.shutdown_timeout)
+            except OSError:
+                pass  # it died just now
+            if self.is_alive():
+                self.kill()
+            self.join()
+
+    def get(self, key: Any, latest: bool = False, return_future: bool = False, **kwargs: Any) -> Any:
+        """Look a key up, as `hivemind.DHT.get` does.
+
+        Args:
+            key: The key.
+            latest: Whether to ask all who may have it for the latest value.
+            return_future: Whether to return an `MPFuture` at once.
+            kwargs: Passed on.
+
+        Returns:
+            The value with its expiration, or None; or the future of it.
+        """
+        return self._finish(return_future, super().get, key, latest, **kwargs)
+
+    def store(self, *args: Any, return_future: bool = False, **kwargs: Any) -> Any:
+        """Store a value, as `hivemind.DHT.store` does.
+
+        Args:
+            args: Key, value, expiration time, subkey.
+            return_future: Whether to return an `MPFuture` at once.
+            kwargs: Passed on.
+
+        Returns:
+            Whether somebody took it, which is no proof that all did; or the future of it.
+        """
+        return self._finish(return_future, super().store, *args, **kwargs)
+
+    def run_coroutine(
+        self, coro: Callable[[DHT, DHTNode], Awaitable[Any]], return_future: bool = False
+    ) -> Any:
+        """Run a coroutine function in the node's process, as `hivemind.DHT.run_coroutine` does.
+
+        Args:
+            coro: A function that could be imported before the fork.
+            return_future: Whether to return an `MPFuture` at once.
+
+        Returns:
+            What it returned, or the future of it.
+        """
+        return self._finish(return_future, super().run_coroutine, coro)
+
+    async def replicate_p2p(self) -> P2P:
+        """Connect another process of this peer to the node's daemon.
+
+        Returns:
+            The connection.
+        """
+        return await P2P.replicate(self._daemon_maddr)
+
+    def __enter__(self) -> Self:
+        self.start_or_raise()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.shutdown()
+
+    def _finish(self, return_future: bool, ask: Callable[..., MPFuture], *args: Any, **kwargs: Any) -> Any:
+        try:
+            future = ask(*args, return_future=True, **kwargs)
+        except OSError as error:
+            raise ProcessDied("DHT") from error
+        if return_future:
+            return future
+        while True:
+            try:
+                return future.result(_POLL_S)
+            except TimeoutError:
+                if future.done():  # the answer itself is a TimeoutError
+                    raise
+                if not self.is_alive():
+                    raise ProcessDied("DHT") from None
+
+    def _what_went_wrong(self, error: Exception, seconds: float) -> JoinError:
+        if self.initial_peers and ("bootstrap" in str(error) or isinstance(error, TimeoutError)):
+            return SeedsUnreachable([str(peer) for peer in self.initial_peers], seconds)
+        return JoinError(
+            f"the network daemon did not start ({seconds:.0f} s): {error or type(error).__name__}",
+            "check host_maddrs, that the port is free, and the key file",
+        )
+
+
+def wait_until_ready(process: BaseProcess, ready: MPFuture, timeout_s: float) -> None:
+    """Wait until a hivemind process says that it is up.
+
+    Args:
+        process: The process.
+        ready: What it fulfils.
+        timeout_s: How long to wait.
+
+    Raises:
+        TimeoutError: It took longer.
+        ProcessDied: It ended without a word.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            ready.result(_POLL_S)
+            return
+        except TimeoutError:
+            if ready.done() or time.monotonic() > deadline:
+                raise
+            if not process.is_alive():
+                raise ProcessDied(type(process).__name__) from None

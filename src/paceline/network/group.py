@@ -1,0 +1,177 @@
+"""What the parts of one attempt share: its terms, its buffer, and how it stands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paceline.network.butterfly import Codec, Fault, ReduceOrder, Slices
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What an averager brings to every attempt.
+
+    Attributes:
+        me: Its peer id.
+        codec: How values travel.
+        buffer: `[num_elements]`: values before, mean after.
+        part_elements: Values per part.
+        pool: Where encoding and arithmetic run.
+    """
+
+    me: str
+    codec: Codec
+    buffer: NDArray[np.float32]
+    part_elements: int
+    pool: Executor
+
+
+class Group:
+    """One attempt as this member sees it.
+
+    Attributes:
+        order: What is to be done.
+        terms: With what.
+        place: This member's place in the roster.
+        slices: How the vector is cut.
+        failed: Done as soon as the attempt can't succeed for anybody; its result is the fault.
+        missed: The first fault of any kind, also one that spoils the result for this member only.
+        bytes_in: Payload received.
+        bytes_out: Payload sent.
+    """
+
+    def __init__(self, order: ReduceOrder, terms: Terms) -> None:
+        self.order = order
+        self.terms = terms
+        self.place = order.roster.index(terms.me)
+        self.slices = Slices(len(terms.buffer), len(order.roster), terms.part_elements)
+        self.failed: asyncio.Future[Fault] = asyncio.get_running_loop().create_future()
+        self.missed: Fault | None = None
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self._open = True
+
+    @property
+    def others(self) -> list[int]:
+        """Places of all other members."""
+        return [place for place in range(len(self.order.roster)) if place != self.place]
+
+    def peer(self, place: int) -> str:
+        """Name a member.
+
+        Args:
+            place: Its place in the roster.
+
+        Returns:
+            Its peer id.
+        """
+        return self.order.roster[place]
+
+    def fail(self, fault: Fault) -> None:
+        """Give the attempt up, for everybody; the first fault counts.
+
+        Args:
+            fault: Why.
+        """
+        self.miss(fault)
+        if not self.failed.done():
+            self.failed.set_result(fault)
+
+    def miss(self, fault: Fault) -> None:
+        """Note that this member won't hold the whole mean, though others may; the first fault counts.
+
+        Args:
+            fault: Why.
+        """
+        self.missed = self.missed or fault
+
+    def write(self, place: int, part: int, mean: NDArray[np.float32]) -> None:
+        """Put a mean where its values were, unless the attempt is over: then the buffer is the caller's.
+
+        Args:
+            place: Whose slice.
+            part: Which part of it.
+            mean: The decoded mean.
+        """
+        if self._open:
+            self.terms.buffer[self.slices.part(place, part)] = mean
+
+    def close(self) -> None:
+        """Touch the buffer no more."""
+        self._open = False
+
+    def payload_size(self, place: int, part: int) -> int:
+        """Tell how long an encoded part must be.
+
+        Args:
+            place: Whose slice.
+            part: Which part of it.
+
+        Returns:
+            Bytes.
+        """
+        return self.terms.codec.encoded_size(self.part_length(place, part))
+
+    def part_length(self, place: int, part: int) -> int:
+        """Count the values of a part.
+
+        Args:
+            place: Whose slice.
+            part: Which part of it.
+
+        Returns:
+            Values.
+        """
+        span = self.slices.part(place, part)
+        return int(span.stop - span.start)
+
+    def encode(self, place: int, part: int) -> bytes:
+        """Encode our own values of a part; slow, for the pool.
+
+        Args:
+            place: Whose slice.
+            part: Which part of it.
+
+        Returns:
+            The payload.
+        """
+        return self.terms.codec.encode(self.terms.buffer[self.slices.part(place, part)])
+
+    def decode(self, place: int, part: int, payload: bytes) -> NDArray[np.float32]:
+        """Decode a part that came from anybody; slow, for the pool.
+
+        Args:
+            place: Whose slice.
+            part: Which part of it.
+            payload: Untrusted bytes.
+
+        Returns:
+            Its values, finite, exactly as many as the part has.
+
+        Raises:
+            ValueError: The payload is of another size, or holds a value that is not finite.
+        """
+        if len(payload) != self.payload_size(place, part):
+            raise ValueError(f"{len(payload)} bytes where {self.payload_size(place, part)} were due")
+        return self.terms.codec.decode(payload, self.part_length(place, part))
+
+    async def in_pool(self, work: Callable[..., T], *args: object) -> T:
+        """Run slow work beside the event loop.
+
+        Args:
+            work: A function.
+            args: Its arguments.
+
+        Returns:
+            What it returns.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self.terms.pool, lambda: work(*args))

@@ -1,0 +1,134 @@
+"""Members of an all-reduce in one event loop, joined by socket pairs instead of libp2p: all of the protocol,
+none of the processes. What a member is, how it may misbehave, and what the mean must be."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
+from hivemind.proto.averaging_pb2 import PART_FOR_AVERAGING, AveragingData
+from numpy.typing import NDArray
+
+from paceline.core.signing import SigningKey
+from paceline.learning.codecs import make_codec
+from paceline.network.attempt import Attempt
+from paceline.network.butterfly import ReduceOrder, ReduceOutcome, shares, weighted_mean
+from paceline.network.group import Group, Terms
+from paceline.network.line import OVERHEAD_BYTES, Line
+from paceline.network.reception import Reception
+from tests.network.reduce_program import values
+
+NUM_ELEMENTS = 1000
+PART_ELEMENTS = 16
+LIMITS = {"start_s": 5.0, "stall_s": 2.0, "total_s": 20.0}
+
+
+@dataclass
+class Member:
+    """One member: its key decides its place in the roster."""
+
+    peer_id: str
+    terms: Terms
+    reception: Reception
+    alive: bool = True
+    start_s: float = 0.0
+    attempt: Attempt | None = None
+
+    def fill(self, seed: int) -> NDArray[np.float32]:
+        self.terms.buffer[:] = values(seed, len(self.terms.buffer))
+        return self.terms.buffer.copy()
+
+
+class Loopback:
+    """A swarm whose network can be disturbed: `tamper(caller, callee, writer)` wraps what callers write."""
+
+    def __init__(self, num_members: int, codec: str, num_elements: int, pool: ThreadPoolExecutor) -> None:
+        self.codec = make_codec(codec)  # type: ignore[arg-type]
+        ids = sorted(SigningKey.from_seed(secrets.token_bytes(32)).peer_id for _ in range(num_members))
+        self.members = [
+            Member(
+                peer_id,
+                Terms(peer_id, self.codec, np.zeros(num_elements, np.float32), PART_ELEMENTS, pool),
+                Reception(self.codec.encoded_size(PART_ELEMENTS)),
+            )
+            for peer_id in ids
+        ]
+        self.streams: list[tuple[str, str, asyncio.StreamWriter, asyncio.StreamWriter]] = []
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def roster(self) -> tuple[str, ...]:
+        return tuple(member.peer_id for member in self.members)
+
+    def order(self, weights: tuple[int, ...] = (), **limits: float) -> ReduceOrder:
+        weights = weights or (1,) * len(self.members)
+        return ReduceOrder(secrets.token_hex(32), self.roster, weights, **{**LIMITS, **limits})
+
+    def member(self, peer_id: str) -> Member:
+        return next(member for member in self.members if member.peer_id == peer_id)
+
+    async def open(self, caller: str, callee: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open a stream, as the daemons would: both ends know who the other is."""
+        if not self.member(callee).alive:
+            raise P2PDaemonError("no route")
+        ours, theirs = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        their_reader, their_writer = await asyncio.open_connection(sock=theirs)
+        info: Any = SimpleNamespace(peer_id=SimpleNamespace(to_base58=lambda: caller))
+        task = asyncio.create_task(self.member(callee).reception.take(info, their_reader, their_writer))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        self.streams.append((caller, callee, writer, their_writer))
+        return reader, writer
+
+    async def dial(self, caller: str, callee: str) -> Line:
+        reader, writer = await self.open(caller, callee)
+        return Line(reader, writer, self.codec.encoded_size(PART_ELEMENTS) + OVERHEAD_BYTES)
+
+    async def greet(self, caller: str, callee: str, order: ReduceOrder) -> Line:
+        """Open a line by hand and say which attempt it is for."""
+        line = await self.dial(caller, callee)
+        await line.send(AveragingData(code=PART_FOR_AVERAGING, group_id=order.group_id), 5.0)
+        return line
+
+    def cut(self, peer_id: str) -> None:
+        """Let a peer die: all its streams are reset and nobody reaches it any more."""
+        self.member(peer_id).alive = False
+        for caller, callee, *writers in self.streams:
+            if peer_id in (caller, callee):
+                for writer in writers:
+                    writer.transport.abort()
+
+    async def reduce(self, member: Member, order: ReduceOrder) -> ReduceOutcome:
+        await asyncio.sleep(member.start_s)
+
+        async def dial(peer_id: str) -> Line:
+            return await self.dial(member.peer_id, peer_id)
+
+        async def daemon_answers() -> bool:
+            return True
+
+        member.attempt = Attempt(Group(order, member.terms), dial, daemon_answers)
+        member.reception.expect(order.group_id, member.attempt)
+        return await member.attempt.run()
+
+    async def round(self, order: ReduceOrder, members: list[Member] | None = None) -> list[ReduceOutcome]:
+        """Let members reduce, each with fresh values."""
+        doing = [self.reduce(member, order) for member in members or self.members]
+        return list(await asyncio.gather(*doing))
+
+
+@contextmanager
+def loopback(num_members: int = 4, codec: str = "fp32", num_elements: int = NUM_ELEMENTS) -> Iterator[Loopback]:
+    with ThreadPoolExecutor(2) as pool:
+        yield Loopback(num_members, codec, num_elements, pool)
