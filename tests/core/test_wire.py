@@ -270,6 +270,15 @@ def test_a_record_that_is_too_large_is_never_sealed() -> None:
         seal(commit_of(state, keys[0]), keys[0])
 
 
+@pytest.mark.parametrize("origin", [[2**48 + 1, 0], [0, -1], [1], [1, 2, 3], ["1", 2], [1.0, 2]], ids=str)
+def test_a_plan_names_its_origin_within_bounds(origin: list[Any]) -> None:
+    content = {"run_id": "r", "peer_id": KEY.peer_id, "seq": 1, "expires_at": 1.0, "round_id": 1}
+    content |= {"term": 3, "attempt": 0, "prev_digest": "ab" * 32, "roster": [KEY.peer_id], "samples": [1]}
+    content |= {"avg_loss": 1.0}
+    assert unseal(forged(compact({**content, "origin": [1, 2]}), kind="plan"))
+    assert refusal(forged(compact({**content, "origin": origin}), kind="plan")) in {"schema", "format"}
+
+
 def test_expiry_is_checked_on_both_sides() -> None:
     record = credit_record(expires_at=100.0)
     check_expiry(record, now=99.9)

@@ -53,8 +53,8 @@ class Phase(StrEnum):
 class Ballot(NamedTuple):
     """Orders the attempts of one round: by term, then by attempt within the term."""
 
-    term: int
-    attempt: int
+    term: Count
+    attempt: Count
 
 
 class Frozen(BaseModel):
