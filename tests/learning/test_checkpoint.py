@@ -26,6 +26,7 @@ from paceline.learning.checkpoint import (
     data_section,
     file_name,
     load,
+    load_into,
     newest,
     prune,
     read_info,
@@ -83,6 +84,18 @@ def test_what_was_saved_loads_again(path: Path) -> None:
     assert loaded.anchor.tobytes() == state.anchor.tobytes()
     assert loaded.momentum.tobytes() == state.momentum.tobytes()
     assert loaded.anchor.flags.writeable
+
+
+def test_a_checkpoint_loads_into_vectors_that_exist_already(path: Path) -> None:
+    state = make_state()
+    anchor, momentum = np.zeros_like(state.anchor), np.zeros_like(state.momentum)
+    assert load_into(path, anchor, momentum) == state.info
+    assert (anchor.tobytes(), momentum.tobytes()) == (state.anchor.tobytes(), state.momentum.tobytes())
+    with pytest.raises(ValueError, match="contiguous float32"):
+        load_into(path, anchor, momentum[1:])
+    path.write_bytes(path.read_bytes()[:-4] + b"edit")
+    with pytest.raises(CheckpointError, match="its momentum does not have the digest"):
+        load_into(path, anchor, momentum)
 
 
 def test_any_reader_of_safetensors_can_open_it(path: Path) -> None:
@@ -269,9 +282,11 @@ def test_pruning_keeps_the_latest_and_sweeps_what_a_killed_process_left(tmp_path
         (tmp_path / file_name(round_id)).touch()
     ours = tmp_path / f".round-000004.safetensors.{os.getpid()}.tmp"
     left = tmp_path / ".round-000004.safetensors.999999999.tmp"
+    old = tmp_path / f".staged-round-000003.safetensors.{os.getpid()}.tmp"
     other = tmp_path / "round-000001.safetensors.mine"
-    for path in (ours, left, other):
+    for path in (ours, left, old, other):
         path.touch()
+    os.utime(old, (0, 0))
     prune(tmp_path, 2)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {file_name(3), file_name(10), ours.name, other.name}

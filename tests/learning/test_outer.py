@@ -88,6 +88,14 @@ def test_a_preview_changes_nothing_and_gives_the_digests_that_the_step_will_leav
     assert average.tobytes() == kept[2]
 
 
+def test_the_steps_of_a_preview_put_together_are_the_state_that_apply_leaves() -> None:
+    state, average = OuterState(random(0), random(1), OuterConfig()), random(2)
+    anchor, momentum = np.empty_like(average), np.empty_like(average)
+    for part, new_anchor, new_momentum in state.steps(average):
+        anchor[part], momentum[part] = new_anchor, new_momentum
+    assert state.apply(average) == Digests(digest(anchor), digest(momentum))
+
+
 def test_the_step_happens_in_place() -> None:
     anchor, momentum = random(0), random(1)
     state = OuterState(anchor, momentum, OuterConfig())

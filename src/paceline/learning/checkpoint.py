@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +35,8 @@ from paceline.learning.model import num_parameters
 _MAX_HEADER_BYTES = 1 << 26
 _REMEDY = "take an older checkpoint, or join again and fetch the state"
 _NAME = re.compile(r"round-(\d{6,})\.safetensors")
-_TEMPORARY = re.compile(r"\.round-\d{6,}\.safetensors\.(\d+)\.tmp")
+_TEMPORARY = re.compile(r"\..+\.safetensors\.(\d+)\.tmp")
+_STALE_S = 3600.0
 
 
 _Chunks = Iterable[bytes | memoryview]
@@ -211,10 +213,17 @@ def prune(folder: Path, keep: int) -> None:
         raise ValueError("keep at least one checkpoint")
     for path in _found(folder)[:-keep]:
         path.unlink(missing_ok=True)
-    for path in folder.glob(".round-*.tmp"):
-        match = _TEMPORARY.fullmatch(path.name)
-        if match and int(match[1]) != os.getpid():
+    for path in folder.glob(".*.tmp"):
+        if _left_behind(path):
             path.unlink(missing_ok=True)
+
+
+# By its writer's pid; or by its age, since in a container the next process gets the same pid.
+def _left_behind(path: Path) -> bool:
+    match = _TEMPORARY.fullmatch(path.name)
+    return match is not None and (
+        int(match[1]) != os.getpid() or time.time() - path.stat().st_mtime > _STALE_S
+    )
 
 
 def _found(folder: Path) -> list[Path]:
