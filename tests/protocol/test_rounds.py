@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from paceline.core.actions import Action, Apply, Promise, Publish, Reduce
-from paceline.core.events import AttemptVoided, QuorumMissing, RoundPlanned
+from paceline.core.events import AttemptVoided, DriftDetected, QuorumMissing, RoundPlanned
 from paceline.core.records import CommitRecord, PeerRecord, RoundPlan, RoundReceipt
 from tests.protocol.virtual import Disk, VirtualPeer, VirtualSwarm, make_run, peer_ids
 
@@ -228,3 +228,15 @@ def test_a_round_never_has_two_different_commits_whatever_breaks(seed: int) -> N
     assert swarm.run(lambda: swarm.height() >= min(ROUNDS, quiet_at + 1), 90)
     assert swarm.run(lambda: any(peer.finished for peer in swarm.peers.values()), 300)
     assert not swarm.violations
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_peer_that_drifts_knows_it_within_the_round_and_repairs_itself(seed: int) -> None:
+    swarm = VirtualSwarm(seed=seed, count=4)
+    drifting = peer_ids(4)[seed]
+    swarm.drifts.add(drifting)
+    assert swarm.run(lambda: len(swarm.told(DriftDetected)) >= 1, 100)
+    swarm.drifts.clear()
+    assert swarm.run(lambda: finished(swarm), 300)
+    assert one_chain(swarm) and swarm.height() == ROUNDS
+    assert {peer_id for _, peer_id, event in swarm.events if isinstance(event, DriftDetected)} == {drifting}

@@ -85,6 +85,7 @@ class VirtualSwarm:
         self.commits: dict[int, str] = {}
         self.receipts: dict[tuple[str, int, int, int], tuple[str, str]] = {}
         self.violations: list[str] = []
+        self.drifts: set[str] = set()
         self.on_action: Callable[[VirtualPeer, Action], None] = lambda peer, action: None
         self._board: dict[tuple[str, str], tuple[Record, float]] = {}
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
@@ -214,7 +215,8 @@ class VirtualSwarm:
             here = [self.peers[p] for p in plan.roster]
             broken = [p.peer_id for p in here if not p.alive or p.group != peer.group]
             if set(plan.roster) <= joined and not broken:
-                digest = hashlib.sha256(plan.digest().encode()).hexdigest()
+                salt = peer.peer_id if peer.peer_id in self.drifts else ""
+                digest = hashlib.sha256(f"{plan.digest()}{salt}".encode()).hexdigest()
                 self._stage(peer, plan, Staged(plan.digest(), digest, digest), "")
             elif broken or self.now > began + 20:
                 missing = broken or [p for p in plan.roster if p not in joined]

@@ -39,20 +39,22 @@ def seed(
 ) -> None:
     """Serve as a bootstrap address: a peer of the DHT that trains nothing. Ctrl-C ends it.
 
-    paceline seed run.json --listen /ip4/0.0.0.0/tcp/4001
+    Prints its address, which is all that others need, and writes it into run.json if one is given.
 
-    paceline seed run.json --listen /ip4/0.0.0.0/tcp/4001 --announce /ip4/203.0.113.7/tcp/4001
+        paceline seed run.json --listen /ip4/0.0.0.0/tcp/4001
+
+        paceline seed run.json --listen /ip4/0.0.0.0/tcp/4001 --announce /ip4/203.0.113.7/tcp/4001
     """
     from paceline.peer.settings import load_handout, save_handout, with_seeds
 
     document = load_handout(handout) if handout is not None else None
-    from paceline.peer import compose  # heavy: after everything that may be refused
+    from paceline.peer.compose import seed as serve  # heavy: after everything that may be refused
 
     run = document.run_config if document is not None else None
     screen, left = console(), threading.Event()
     with (
         Stopping() as stopping,
-        compose.seed(key, tuple(listen or _ANY), run, initial_peers=tuple(peer or ())) as serving,
+        serve(key, tuple(listen or _ANY), run, initial_peers=tuple(peer or ())) as serving,
     ):
         stopping.politely(left.set)
         peer_id = serving.multiaddrs[0].rsplit("/p2p/", 1)[-1]
@@ -86,11 +88,11 @@ def join(
     from paceline.peer.settings import load_node
 
     node, target = load_node(config, sets or ()), run_target(run)
-    from paceline.peer import compose  # heavy: after everything that may be refused
+    from paceline.peer.compose import join as joined  # heavy: after everything that may be refused
     from paceline.telemetry import LogSink
 
     log = LogSink(write=lambda line: console().print(line, markup=False))
-    with Stopping() as stopping, compose.join(node, target, _without_routine(log)) as worker:
+    with Stopping() as stopping, joined(node, target, _without_routine(log)) as worker:
         stopping.politely(worker.stop)
         worker.run()
 

@@ -106,7 +106,7 @@ class Progress:
                 self.val_losses.setdefault(event.round_id, event.val_loss)
             case events.AttemptVoided():
                 self.voided.add((event.round_id, event.attempt))
-            case events.CoordinatorChanged() if event.term > self.term:
+            case events.CoordinatorChanged() if event.term >= self.term:
                 self.front, self.term = event.coordinator, event.term
             case _:
                 pass

@@ -50,7 +50,8 @@ def credits(  # noqa: A001 (it is the command's name)
 ) -> None:
     """Show what each peer contributed: one credit is one training sequence in a committed round.
 
-    Asks the swarm, or counts from a log without any network, checking all of it on the way.
+    Asks the swarm, whose peers state their own balances; or counts from a log, offline, and checks
+    all of it on the way.
 
         paceline credits run.json
 
@@ -105,19 +106,21 @@ def sample(
     ] = 0.8,
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same text.")] = 0,
 ) -> None:
-    """Let a trained model write on from a prompt. The checkpoint's digests are checked first.
+    """Let a trained model write on from a prompt.
 
-    paceline sample runs/node 'def '
+    The checkpoint's digests are checked first; nothing is written if they don't match.
 
-    paceline sample round-000010.safetensors 'import ' --temperature 0.5 --bytes 500
+        paceline sample runs/node 'def '
+
+        paceline sample round-000010.safetensors 'import ' --temperature 0.5 --bytes 500
     """
     from paceline.cli.targets import checkpoint_target
 
     path = checkpoint_target(checkpoint)
-    from paceline.learning.sample import sample as write
+    from paceline.cli.writing import write_on  # heavy: after everything that may be refused
 
-    text = write(path, prompt, num_bytes=num_bytes, temperature=temperature, seed=seed)
-    console().print(harmless(prompt + text), markup=False)
+    text = write_on(path, prompt, num_bytes=num_bytes, temperature=temperature, seed=seed)
+    console().print(text, markup=False)
 
 
 def credit_table(balances: Mapping[str, int]) -> Table:

@@ -10,7 +10,7 @@ from rich.table import Table
 from paceline import ledger
 from paceline.cli.progress import Progress
 from paceline.cli.reading import credit_table
-from paceline.cli.screen import clock, count, harmless, size
+from paceline.cli.screen import clock, count, size
 from paceline.core.errors import LedgerError
 from paceline.core.records import Frozen
 from paceline.peer.agreement import check_same_chain
@@ -144,11 +144,11 @@ def show_sample(checkpoint: Path, screen: Console) -> None:
         checkpoint: The checkpoint.
         screen: Where to.
     """
-    from paceline.learning.sample import sample
+    from paceline.cli.writing import write_on
 
-    text = sample(checkpoint, PROMPT, num_bytes=240, temperature=0.7, seed=0)
+    text = write_on(checkpoint, PROMPT, num_bytes=240, temperature=0.7, seed=0)
     screen.print("\nThe model writes:\n", style="bold")
-    screen.print(harmless(PROMPT + text), markup=False, style="italic")
+    screen.print(text, markup=False, style="italic")
 
 
 def _checked_logs(paths: list[Path]) -> tuple[dict[Path, ledger.VerifiedLog], str]:

@@ -104,9 +104,9 @@ class Coordination:
         ready = {p: r for p, r in standing.in_sync(now).items() if p in followers and p not in self.excluded}
         if now < self._not_before or self._should_wait(ready, standing, now):
             return []
-        members = sorted(ready)[:MAX_MEMBERS]
-        samples = [ready[peer].samples for peer in members]
         departed = standing.departed(now)
+        members = sorted(ready)[: MAX_MEMBERS - len(departed)]  # both lists have to fit one record
+        samples = [ready[peer].samples for peer in members]
         if not standing.is_quorum(members, departed) or sum(samples) == 0:
             # Whoever failed before may be the one who is missing: give everybody another chance, slowly.
             self.excluded = set()

@@ -18,7 +18,7 @@ from paceline.core.actions import Action, Apply, CancelReduce, Finish, Promise, 
 from paceline.core.chain import Link
 from paceline.core.config import RunConfig
 from paceline.core.coordination import Coordination
-from paceline.core.events import CoordinatorChanged
+from paceline.core.events import CoordinatorChanged, DriftDetected
 from paceline.core.leadership import Leadership
 from paceline.core.records import (
     Ballot,
@@ -170,6 +170,15 @@ class RoundMachine:
         self.trained(self.progress)
         self._repair_after = now + _REPAIR_AGAIN_S
 
+    def lost_result(self, now: float) -> None:
+        """Note that the staged result can't be read back from disk: it has to come from others.
+
+        Args:
+            now: Monotonic seconds.
+        """
+        self._staged = None
+        self.repair_failed(now)
+
     def leave(self) -> None:
         """Take leave: others stop counting on this peer at once."""
         self.phase = Phase.LEAVE
@@ -202,15 +211,28 @@ class RoundMachine:
 
     def _settle(self, now: float) -> list[Action]:
         # Apply a commit that is backed, or repair when the swarm is ahead.
+        if self.phase is Phase.REDUCE:
+            return []
         for commit, sealed in self.standing.commits.values():
             if self._is_final(commit):
-                link = Link(sealed, self.standing.sealed_backing(commit))
-                if self._staged == _staged_by(commit.state) and self.phase is not Phase.REDUCE:
+                if self._staged == _staged_by(commit.state):
                     self.phase = Phase.APPLY
-                    return [Apply(commit, link)]
-                if self.phase is not Phase.REDUCE:
-                    return self._repair(now)
+                    return [Apply(commit, Link(sealed, self.standing.sealed_backing(commit)))]
+                return [*self._tell_drift(commit.state), *self._repair(now)]
         return self._repair(now) if self._is_behind(now) else []
+
+    def _tell_drift(self, committed: GlobalState) -> list[Action]:
+        staged = self._staged
+        if staged is None or staged.plan_digest != committed.plan_digest:
+            return []  # not drift: this peer has no result of that attempt
+        self._staged = None
+        return [
+            Tell(
+                DriftDetected(
+                    round_id=committed.round_id, ours=staged.weights_digest, theirs=committed.weights_digest
+                )
+            )
+        ]
 
     def _is_final(self, commit: CommitRecord) -> bool:
         head, state = self.standing.head, commit.state
@@ -228,8 +250,6 @@ class RoundMachine:
             self._behind_since = None
             return False
         self._behind_since = now if self._behind_since is None else self._behind_since
-        if self.phase is Phase.REDUCE:
-            return False
         # With the average in hand, only the commit and its receipts are missing: give them time to arrive.
         patience = self.standing.run.pace.lease_s if self._staged else 0.0
         return now >= self._behind_since + patience

@@ -102,7 +102,7 @@ def join(node: NodeConfig, target: Handout | str, emit_extra: Emit | None = None
         duties = Duties(ledger.remember, averager.cancel, emit, node.network.poll_s)
         pacer = Pacer(machine, board, run, duties)
         server = MetricsServer(node.metrics.host, node.metrics.port, registry, lambda: _health(pacer))
-        machine.voice.metrics_address = stack.enter_context(server).address
+        machine.voice.metrics_address = _reachable(stack.enter_context(server).address, dht)
         catch_up = CatchUp(run, averager, shelf, learner.num_elements)
         around = Surroundings(
             learner, averager, pacer, ledger, shelf, catch_up, emit, lambda: _check_children(dht, averager)
@@ -213,6 +213,15 @@ def _restore(run: RunConfig, key: SigningKey, ledger: Ledger, shelf: Shelf, lear
     )
     machine.voice.boot_id = secrets.token_hex(8)
     return machine
+
+
+def _reachable(address: str, dht: PeerDht) -> str:
+    # A server bound to all addresses is announced under one that others can use.
+    host, _, port = address.rpartition(":")
+    if host.strip("[]") not in ("0.0.0.0", "::"):
+        return address
+    found = [str(maddr).split("/")[2] for maddr in dht.get_visible_maddrs() if str(maddr).startswith("/ip4/")]
+    return f"{next((ip for ip in found if not ip.startswith('127.')), '127.0.0.1')}:{port}"
 
 
 def _check_children(dht: PeerDht, averager: Averager) -> None:

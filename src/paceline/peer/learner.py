@@ -152,15 +152,6 @@ class Learner:
             self._trainer.reset()
         self.begin_round(head.round_id + 1)
 
-    def digests(self) -> tuple[str, str]:
-        """Compute the digests of anchor and momentum as they are in memory now.
-
-        Returns:
-            Weights digest and momentum digest.
-        """
-        weights, momentum = self._outer.digests()
-        return weights, momentum
-
     def evaluate(self) -> float | None:
         """Measure the weights that the model holds now on held-out data.
 

@@ -168,6 +168,12 @@ class Pacer:
             self.machine.repair_failed(time.monotonic())
         self._wake.set()
 
+    def lost_result(self) -> None:
+        """Report that the result to be applied can't be read back from disk."""
+        with self._lock:
+            self.machine.lost_result(time.monotonic())
+        self._wake.set()
+
     def publish(self, record: Record) -> None:
         """Post a record of the worker's, such as its metrics.
 

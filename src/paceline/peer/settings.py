@@ -102,7 +102,7 @@ def with_seeds(handout: Handout, peer_id: str, addresses: Sequence[str]) -> Hand
     Returns:
         The hand-out with this seed first.
     """
-    others = [seed for seed in handout.seeds if peer_id not in seed and "/tcp/0" not in seed]
+    others = [seed for seed in handout.seeds if peer_id not in seed and "/tcp/0/" not in seed]
     return handout.model_copy(update={"seeds": (*addresses, *others)})
 
 

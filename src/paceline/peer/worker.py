@@ -214,10 +214,14 @@ class Worker:
 
     def _apply(self, order: Apply) -> None:
         around, state = self._around, order.commit.state
-        path = around.shelf.promote(state)  # first the state, then the log: its head must have a state
-        around.ledger.append(order.link)
         round_loss, speed = around.learner.progress.loss, self._tokens / max(self._train_s, 1e-9)
-        around.learner.stand_on(path, state, keep_inner_state=True)
+        try:
+            around.learner.stand_on(around.shelf.promote(state), state, keep_inner_state=True)
+        except CheckpointError as error:
+            around.emit(RepairFailed(cause=error.cause))
+            around.pacer.lost_result()
+            return
+        around.ledger.append(order.link)  # after the state: the log's head must have one
         sync_s = time.monotonic() - self._trained_at
         around.emit(
             RoundCommitted(
