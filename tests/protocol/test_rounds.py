@@ -160,11 +160,31 @@ def test_a_vote_is_promised_durably_before_it_is_published() -> None:
         if isinstance(action, Publish) and isinstance(action.record, RoundReceipt) and action.record.complete:
             receipts += 1
             assert peer.disk.promised.vote == action.record.vote()
-            assert peer.disk.staged is not None
 
     swarm.on_action = check
     assert swarm.run(lambda: finished(swarm), 300)
     assert receipts == 4 * ROUNDS
+
+
+def test_whoever_votes_holds_the_result_on_its_disk() -> None:
+    swarm = VirtualSwarm(seed=8, count=5)
+    crashed: list[str] = []
+
+    def check(peer: VirtualPeer, action: Action) -> None:
+        if isinstance(action, Publish) and isinstance(action.record, CommitRecord) and len(crashed) < 2:
+            crashed.append(peer.peer_id)  # others must finish what it was about to commit
+            swarm.stop(peer.peer_id)
+        if isinstance(action, Publish) and isinstance(action.record, RoundReceipt) and action.record.complete:
+            held = peer.disk.staged
+            assert held is not None
+            assert (held.plan_digest, held.weights_digest) == (
+                action.record.plan_digest,
+                action.record.weights_digest,
+            )
+
+    swarm.on_action = check
+    assert swarm.run(lambda: finished(swarm), 400)
+    assert len(crashed) == 2 and one_chain(swarm)
 
 
 def test_a_commit_is_applied_only_when_a_quorum_of_equal_receipts_backs_it() -> None:
@@ -220,7 +240,7 @@ class BadDay:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_a_round_never_has_two_different_commits_whatever_breaks(seed: int) -> None:
+def test_a_round_never_has_two_different_commits(seed: int) -> None:
     swarm = BadDay(seed).swarm
     swarm.run(lambda: False, 135)
     quiet_at = swarm.height()

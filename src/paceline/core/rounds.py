@@ -5,7 +5,8 @@ reads no clock and touches no network: the live worker and a simulator drive thi
 
 Guarantees (docs/adr/0001 argues for them):
     A round never has two different commits.
-    A vote is promised durably before it is published, and whoever votes holds the result on its disk.
+    A vote is promised durably before it is published.
+    Whoever votes holds the result on its disk.
     A commit is applied only when a quorum of equal receipts backs it.
 """
 
