@@ -17,6 +17,7 @@ import uvloop
 from hivemind.p2p import P2P
 
 from paceline.core.chain import Link
+from paceline.network.hardening import harden
 from paceline.network.transfer import ServeLimits, StateFile, StateServer
 from paceline.network.transfer.protocol import (
     ANSWER,
@@ -144,7 +145,8 @@ async def main() -> None:
                 p2p, server = await _start(**command)
                 peer_id = p2p.peer_id.to_base58()
                 running[peer_id] = (p2p, server)
-                print(json.dumps(peer_id), flush=True)
+                maddrs = [str(maddr) for maddr in await p2p.get_visible_maddrs()]
+                print(json.dumps([peer_id, maddrs]), flush=True)
             case "asked":
                 liar = running[command["peer_id"]][1]
                 assert isinstance(liar, Liar)
@@ -175,6 +177,7 @@ async def _start(
 
 
 if __name__ == "__main__":
+    harden()
     # As in the averager's process.
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())

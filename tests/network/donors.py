@@ -68,6 +68,7 @@ class Swarm:
         self._program = program
         self._runner = runner
         self.p2p = p2p
+        self.maddrs: dict[str, list[str]] = {}
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         return self._runner.run(work)
@@ -88,17 +89,16 @@ class Swarm:
         link_bytes: int = 100,
     ) -> str:
         maddrs = self.run(self.p2p.get_visible_maddrs())
-        return str(
-            self.order(
-                do="start",
-                contacts=[str(maddr) for maddr in maddrs],
-                folder=str(state.folder),
-                num_elements=state.num_elements,
-                fault=fault,
-                limits=limits or {},
-                history={"num_links": num_links, "link_bytes": link_bytes},
-            )
+        peer_id, self.maddrs[peer_id] = self.order(
+            do="start",
+            contacts=[str(maddr) for maddr in maddrs],
+            folder=str(state.folder),
+            num_elements=state.num_elements,
+            fault=fault,
+            limits=limits or {},
+            history={"num_links": num_links, "link_bytes": link_bytes},
         )
+        return str(peer_id)
 
     def asked(self, donor: str) -> list[int]:
         return list(self.order(do="asked", peer_id=donor))

@@ -151,16 +151,17 @@ def test_a_client_that_never_reads_is_hung_up_on(peers: Swarm, tmp_path: Path) -
     state = State(tmp_path, 20 * CHUNK_BYTES // 4)
     donor = peers.donor(state, limits={"stall_s": 0.5, "streams": 1})
 
+    async def served(stream: Stream) -> bool:
+        stream[1].write(pack_request(HashesRequest(round_id=1)))
+        return (await answer(stream))[0] == DATA
+
     async def ask_for_all() -> Stream:
         stream = await call(peers.p2p, donor)
+        assert await served(stream)  # now it has the only place
         stream[1].transport.pause_reading()  # type: ignore[attr-defined]
         for index in range(state.num_chunks):
             stream[1].write(pack_request(ChunkRequest(round_id=1, index=index)))
         return stream
-
-    async def served(stream: Stream) -> bool:
-        stream[1].write(pack_request(HashesRequest(round_id=1)))
-        return (await answer(stream))[0] == DATA
 
     hog = peers.run(ask_for_all())
     assert not on_stream(peers, donor, served)
@@ -191,7 +192,7 @@ def test_a_request_flood_takes_no_more_than_the_allowed_streams(
         return streams
 
     peers.fetch_state([donor], state.want, into)
-    attacker = peers.run(P2P.create(initial_peers=peers.run(peers.p2p.get_visible_maddrs())))
+    attacker = peers.run(P2P.create(initial_peers=peers.maddrs[donor], startup_timeout=60))
     try:
         before = peers.memory_bytes()
         streams = peers.run(flood())
