@@ -1,11 +1,11 @@
 # A peer in a container. Build and join a run:
 #
 #   docker build -t paceline .
-#   docker run -v paceline:/data -v ./run.json:/run.json:ro -p 4001:4001 -p 9100:9100 --shm-size 2g \
+#   docker run -v paceline:/data -v ./run.json:/run.json:ro -p 4001:4001 -p 9100:9100 \
 #       paceline join /run.json --config /app/configs/container.yaml
 #
 # Add --gpus all for a machine with GPUs, and --set network.announce=[/ip4/<public address>/tcp/4001] behind a
-# router. --shm-size: shared memory must hold 12 bytes per parameter; Docker's own 64 MB hold 5 million.
+# router. The volume keeps the peer's key, log and checkpoints.
 FROM python:3.11-slim
 
 RUN useradd --create-home --uid 10001 paceline \
