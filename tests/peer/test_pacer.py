@@ -58,7 +58,7 @@ def pacing() -> Iterator[tuple[Pacer, OpenBoard, list[object]]]:
     """A peer all alone in a run that one peer may commit."""
     run = RunConfig(name="alone", inner_steps=2, quorum=QuorumConfig(min_members=1, founders=(KEY.peer_id,)))
     machine = RoundMachine(run, KEY.peer_id, genesis(run, DIGEST, DIGEST), time.monotonic())
-    machine.voice.boot_id = "this"
+    machine.voice.boot_id = "this start"
     log: list[object] = []
     board = OpenBoard(log)
     duties = Duties(log.append, lambda: None, lambda event: None, poll_s=0.01)
@@ -98,7 +98,7 @@ def test_an_error_in_the_pacers_thread_reaches_the_worker() -> None:
                 pacer.next_order(timeout_s=0.05)
 
 
-def test_a_twin_with_this_identity_is_noticed_but_an_earlier_life_is_not() -> None:
+def test_of_two_live_peers_with_one_identity_the_one_that_started_later_gives_way() -> None:
     def heartbeat(seq: int, boot_id: str, template: PeerRecord) -> Posted:
         record = template.model_copy(update={"seq": seq, "boot_id": boot_id})
         return Posted(record, seal(record, KEY))
@@ -106,10 +106,12 @@ def test_a_twin_with_this_identity_is_noticed_but_an_earlier_life_is_not() -> No
     with pacing() as (pacer, board, log):
         until(lambda: any(isinstance(entry, PeerRecord) for entry in log))
         mine = next(entry for entry in log if isinstance(entry, PeerRecord))
-        board.shown = [heartbeat(0, "before", mine)]
-        until(lambda: not board.shown)
-        assert pacer.next_order(timeout_s=0.05) is None
-        board.shown = [heartbeat(10**6, "twin", mine)]
+        for seq, boot_id in ((0, "earlier life"), (10**6, "younger twin")):
+            board.shown = [heartbeat(seq, boot_id, mine)]
+            until(lambda: not board.shown)
+            assert pacer.next_order(timeout_s=0.05) is None
+            assert pacer.machine.standing.peers[KEY.peer_id].record.boot_id == "this start"
+        board.shown = [heartbeat(10**6, "older twin", mine)]
         with pytest.raises(IdentityError, match="another live peer"):
             while True:
                 pacer.next_order(timeout_s=0.05)

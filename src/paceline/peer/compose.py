@@ -6,7 +6,6 @@ once the run's parameters are known, the averager, and only then model, pacer an
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -38,6 +37,7 @@ from paceline.peer.observer import SwarmView, observe
 from paceline.peer.pacer import Duties, Pacer
 from paceline.peer.settings import save_handout
 from paceline.peer.shelf import Lending, Shelf
+from paceline.peer.twins import Listening, new_boot_id
 from paceline.peer.worker import Surroundings, Worker
 from paceline.telemetry import Health, JsonlSink, MetricsServer, PrometheusSink, fan_out
 
@@ -90,6 +90,7 @@ def join(node: NodeConfig, target: Handout | str, emit_extra: Emit | None = None
         board = Board(dht, key, run_id=None, rejections=rejections)
         run = find_run(board, target)
         board.run_id = run.run_id
+        listening = Listening(Board(dht, key, run_id=run.run_id, rejections=rejections), key.peer_id)
         shelf = Shelf(folder.checkpoints, run.run_id, run.model, node.keep_checkpoints)
         averager = _start_averager(stack, dht, run, Lending(shelf, folder.log))
         learner = Learner(run, node, key.peer_id)
@@ -107,6 +108,7 @@ def join(node: NodeConfig, target: Handout | str, emit_extra: Emit | None = None
         around = Surroundings(
             learner, averager, pacer, ledger, shelf, catch_up, emit, lambda: _check_children(dht, averager)
         )
+        listening.refuse_twin()
         emit(
             PeerStarted(
                 peer_id=key.peer_id,
@@ -211,7 +213,7 @@ def _restore(run: RunConfig, key: SigningKey, ledger: Ledger, shelf: Shelf, lear
     machine = RoundMachine(
         run, key.peer_id, head, time.monotonic(), promised, shelf.recall(promised.vote) if has_state else None
     )
-    machine.voice.boot_id = secrets.token_hex(8)
+    machine.voice.boot_id = new_boot_id(time.time())
     return machine
 
 

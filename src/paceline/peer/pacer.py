@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import assert_never
+from typing import TypeGuard, assert_never
 
 from paceline.core.actions import (
     Action,
@@ -25,12 +25,13 @@ from paceline.core.actions import (
     Tell,
 )
 from paceline.core.config import RunConfig
-from paceline.core.errors import IdentityError, PacelineError
+from paceline.core.errors import PacelineError
 from paceline.core.events import Emit
 from paceline.core.records import GlobalState, PeerRecord, Phase, Record, RoundPlan, RunRecord
 from paceline.core.rounds import RoundMachine, Staged
 from paceline.core.voice import Progress
 from paceline.network.board import Board
+from paceline.peer.twins import TwinFound
 
 Order = Reduce | Apply | Repair | Finish
 _KINDS = ("peer", "plan", "receipt", "commit")
@@ -62,6 +63,7 @@ class Pacer:
     Guarantees:
         A promise is on disk before the record that rests on it leaves.
         An error in the pacer's thread reaches the worker.
+        Of two live peers with one identity, the one that started later gives way.
 
     Attributes:
         machine: The protocol; touched only under the pacer's lock.
@@ -208,25 +210,25 @@ class Pacer:
         now = time.monotonic()
         with self._lock:
             for news in posted:
-                self._check_identity(news.record)
-                self.machine.notice(news.record, news.sealed, now)
+                if self._is_about_me(news.record):
+                    self._refuse_twin(news.record)
+                else:
+                    self.machine.notice(news.record, news.sealed, now)
             actions = self.machine.advance(now)
             self._carry_out(actions)
         while not self._outbox.empty():
             self._board.publish(self._outbox.get())
         self._keep_alive(now)
 
-    def _check_identity(self, record: Record) -> None:
-        # A record of an earlier life of this peer may still be around; one that came after ours is a twin's.
-        mine = self.machine.standing.peers.get(self.machine.standing.me)
-        if mine is None or not isinstance(record, PeerRecord) or record.peer_id != mine.record.peer_id:
-            return
-        spoken = mine.record.boot_id == self.machine.voice.boot_id
-        if spoken and record.boot_id != self.machine.voice.boot_id and record.seq > mine.record.seq:
-            raise IdentityError(
-                f"another live peer uses this identity ({record.peer_id})",
-                "give each peer a state_dir, and so a key, of its own",
-            )
+    def _is_about_me(self, record: Record) -> TypeGuard[PeerRecord]:
+        return isinstance(record, PeerRecord) and record.peer_id == self.machine.standing.me
+
+    def _refuse_twin(self, record: PeerRecord) -> None:
+        # A heartbeat of an earlier life may still be around. One that came after ours is a live twin's: if it
+        # started before us, we leave; if not, it will, once it has read us.
+        mine = self.machine.standing.peers.get(record.peer_id)
+        if mine is not None and record.seq > mine.record.seq and record.boot_id < self.machine.voice.boot_id:
+            raise TwinFound(record.peer_id)
 
     def _carry_out(self, actions: list[Action]) -> None:
         for action in actions:
