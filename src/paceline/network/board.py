@@ -8,14 +8,16 @@ for posted in board.read():    # what is new since the last call
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from hivemind.dht import DHT, DHTNode
+from hivemind.dht.routing import DHTID
 
 from paceline.core.errors import ProcessDied, RecordRejected
 from paceline.core.records import RECORD_TYPES, Record
@@ -25,6 +27,7 @@ from paceline.network.dht import PeerDht
 from paceline.network.validator import KEYS, Rejections
 
 READ_TIMEOUT_S = 10.0
+_SEARCH_S = 4.0
 _KEPT_ALIVE = ("plan", "receipt", "commit", "run")
 _MIN_STEP_S = 1e-3
 
@@ -48,7 +51,10 @@ class Board:
     Guarantees:
         A record never goes back in time.
         A record of another run is dropped.
+        What is dropped is counted once, however often it is read.
+        A peer whose clock was set back still replaces its own records.
         Reading an unreachable board returns nothing and raises nothing.
+        A search that is held up ends with what this peer's own node keeps.
     """
 
     def __init__(
@@ -77,6 +83,7 @@ class Board:
         self._last_seq: dict[tuple[str, str], int] = {}
         self._last_expiry: dict[str, float] = {}
         self._mine: dict[str, Posted] = {}
+        self._dropped: dict[str, frozenset[bytes]] = {}
         self._storing: Any = None
 
     def publish(self, draft: Record) -> Posted:
@@ -121,7 +128,7 @@ class Board:
             timeout_s: How long to wait at most.
         """
         if self._storing is not None:
-            with suppress(TimeoutError):
+            with suppress(Exception):  # whatever it is, there is no second chance
                 self._storing.result(timeout_s)
 
     def read(self, kinds: Collection[str] = tuple(RECORD_TYPES)) -> list[Posted]:
@@ -145,17 +152,21 @@ class Board:
             return []
         return [news for kind, values in found.items() for news in self._news(kind, values)]
 
-    def _news(self, kind: str, values: Iterable[bytes]) -> Iterable[Posted]:
+    def _news(self, kind: str, values: Iterable[bytes]) -> Iterator[Posted]:
+        dropped = set()
         for sealed in values:
             try:
-                record = unseal(sealed)
+                record = _unseal(sealed)
                 check_expiry(record, self._clock())
                 is_new = self._is_new(kind, record)
             except RecordRejected as error:
-                self._rejections.add(error.reason)
+                dropped.add(sealed)
+                if sealed not in self._dropped.get(kind, ()):
+                    self._rejections.add(error.reason)
                 continue
             if is_new:
                 yield Posted(record, sealed)
+        self._dropped[kind] = frozenset(dropped)
 
     def _is_new(self, kind: str, record: Record) -> bool:
         if record.kind != kind:
@@ -167,6 +178,8 @@ class Board:
         if record.seq < last:
             raise RecordRejected("stale", "older than one seen before")
         self._last_seq[place] = record.seq
+        if record.peer_id == self._key.peer_id:  # of an earlier life, perhaps with another clock
+            self._last_expiry[kind] = max(record.expires_at, self._last_expiry.get(kind, 0.0))
         return record.seq > last
 
     def _store(self, posted: Posted) -> None:
@@ -182,10 +195,26 @@ class Board:
 
 async def _look_up(kinds: tuple[str, ...], _dht: DHT, node: DHTNode) -> dict[str, list[bytes]]:
     # Runs in the DHT's process: one traversal for all kinds, asking everybody who may have the latest.
-    found = await node.get_many([KEYS[kind] for kind in kinds], sufficient_expiration_time=float("inf"))
+    keys = [KEYS[kind] for kind in kinds]
+    try:
+        async with asyncio.timeout(_SEARCH_S):
+            found = await node.get_many(keys, sufficient_expiration_time=float("inf"))
+    except TimeoutError:
+        return {kind: _kept(node, KEYS[kind]) for kind in kinds}
     return {kind: _values(found.get(KEYS[kind])) for kind in kinds}
 
 
 def _values(entry: Any) -> list[bytes]:
     places = entry.value if entry is not None and isinstance(entry.value, dict) else {}
     return [item.value for item in places.values() if isinstance(item.value, bytes)]
+
+
+def _kept(node: DHTNode, key: str) -> list[bytes]:
+    entry = node.protocol.storage.get(DHTID.generate(source=key))
+    places = entry.value.items() if entry is not None else ()
+    return [node.protocol.serializer.loads(item.value) for _, item in places]
+
+
+@lru_cache(maxsize=1024)
+def _unseal(sealed: bytes) -> Record:
+    return unseal(sealed)

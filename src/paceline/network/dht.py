@@ -33,6 +33,8 @@ _DEFAULTS: dict[str, Any] = {
     # A cached record may be older than one that this peer has already acted on.
     "cache_locally": False,
     "cache_nearest": 0,
+    # Others may write to the cache, and what is there would be told in place of what is stored: keep nothing.
+    "cache_size": -1,
     "wait_timeout": 2,
 }
 _POLL_S = 0.25

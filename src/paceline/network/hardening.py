@@ -8,6 +8,8 @@ stock hivemind still needs it; a test of the second kind that fails names the co
 |---|---|
 | msgpack extensions nested about 195 deep overflow the C stack: a 1.9 KB store kills the DHT | depth limit |
 | a length header is believed (1 TiB claimed), and its body awaited for ever | size limit, deadline |
+| one bad record in an answer hides the good ones; its size and expiry end or break the search | `_sift` |
+| a record that comes late takes the newer one along when it expires | nothing changes unless it wins |
 | `kill -9` of a peer leaves its children and p2pd alive, and its identity taken | they die with it |
 | a killed peer leaves its sockets behind in /tmp | named by pid, swept at the next start |
 | a large message on the control pipe, or two threads that send at once, kill the process | `SafePipe` |
@@ -30,8 +32,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from hivemind.dht.protocol import DHTProtocol
+from hivemind.dht.storage import DictionaryDHTValue
 from hivemind.p2p import P2P
 from hivemind.utils.serializer import MSGPackSerializer
+from hivemind.utils.timed_storage import ValueWithExpiration
 
 MAX_NESTING = 8
 """Extensions within extensions; honest records nest two or three deep."""
@@ -60,6 +65,8 @@ def harden() -> None:
     if _hardened:
         return
     _limit_nesting()
+    _sift_dictionaries()
+    _keep_the_latest()
     P2P.receive_raw_data = staticmethod(_receive_raw_data)
     if sys.platform == "linux":
         _bind_daemon_to_parent()
@@ -83,6 +90,49 @@ def _limit_nesting() -> None:
             depth.level = level
 
     MSGPackSerializer._decode_ext_types = classmethod(decode)
+
+
+def _sift_dictionaries() -> None:
+    # Hivemind drops a whole dictionary for one record that it finds invalid, for instance because the clocks
+    # of the two peers differ; and it believes what the sender says of the dictionary as a whole: an expiry of
+    # infinity ends everybody's search at once, and a `maxsize` of text makes it hang.
+    ask = DHTProtocol.call_find
+
+    async def call_find(self: DHTProtocol, peer: Any, keys: Any) -> Any:
+        answer = await ask(self, peer, keys)
+        return answer and {key: (_dated(found), nearest) for key, (found, nearest) in answer.items()}
+
+    DHTProtocol.call_find = call_find
+    DHTProtocol._validate_dictionary = _sift
+
+
+def _sift(self: DHTProtocol, key: bytes, records: DictionaryDHTValue) -> bool:
+    with records.freeze():
+        for subkey, (value, expires_at) in list(records.items()):
+            if not self._validate_record(key, self.serializer.dumps(subkey), value, expires_at):
+                del records[subkey]
+        records.maxsize = float("inf")
+        expiries = [kept.expiration_time for kept in records.data.values()]
+        records.latest_expiration_time = max(expiries, default=float("-inf"))
+    return bool(expiries)
+
+
+def _dated(found: ValueWithExpiration[Any] | None) -> ValueWithExpiration[Any] | None:
+    if found is None or not isinstance(found.value, DictionaryDHTValue):
+        return found
+    return ValueWithExpiration(found.value, found.value.latest_expiration_time)
+
+
+def _keep_the_latest() -> None:
+    store = DictionaryDHTValue.store
+
+    def store_if_it_wins(self: DictionaryDHTValue, key: Any, value: Any, expiration_time: float) -> bool:
+        known = self.data.get(key)
+        if known is not None and not known.expiration_time < expiration_time:
+            return False  # hivemind would now let the record that stays expire with the one that lost
+        return bool(store(self, key, value, expiration_time))
+
+    DictionaryDHTValue.store = store_if_it_wins
 
 
 async def _receive_raw_data(reader: asyncio.StreamReader) -> bytes:

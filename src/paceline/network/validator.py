@@ -88,6 +88,8 @@ class RecordValidator(RecordValidatorBase):  # type: ignore[misc]
         kind = self._kinds.get(stored.key)
         if kind is None:
             raise RecordRejected("key", "no key of ours")
+        if not isinstance(stored.value, bytes):  # within a whole dictionary anything can stand here
+            raise RecordRejected("format", "not a sealed record")
         if len(stored.value) > MAX_RECORD_BYTES + 8 or len(stored.subkey) > 80:
             raise RecordRejected("size", "a record of 4 KB or more")
         record = _unpack(stored.value)
