@@ -4,13 +4,13 @@ none of the processes. What a member is, how it may misbehave, and what the mean
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import socket
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from paceline.core.signing import SigningKey
 from paceline.learning.codecs import make_codec
 from paceline.network.attempt import Attempt
-from paceline.network.butterfly import ReduceOrder, ReduceOutcome, shares, weighted_mean
+from paceline.network.butterfly import ReduceOrder, ReduceOutcome
 from paceline.network.group import Group, Terms
 from paceline.network.line import OVERHEAD_BYTES, Line
 from paceline.network.reception import Reception
@@ -40,8 +40,10 @@ class Member:
     peer_id: str
     terms: Terms
     reception: Reception
-    alive: bool = True
     start_s: float = 0.0
+    alive: bool = True
+    awake: asyncio.Event = field(default_factory=asyncio.Event)
+    bytes_per_s: float = float("inf")
     attempt: Attempt | None = None
 
     def fill(self, seed: int) -> NDArray[np.float32]:
@@ -49,21 +51,46 @@ class Member:
         return self.terms.buffer.copy()
 
 
-class Loopback:
-    """A swarm whose network can be disturbed: `tamper(caller, callee, writer)` wraps what callers write."""
+async def _stream(end: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(sock=end)
 
-    def __init__(self, num_members: int, codec: str, num_elements: int, pool: ThreadPoolExecutor) -> None:
+
+async def _pump(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, members: tuple[Member, Member]
+) -> None:
+    """Be the network between two members: as slow as the slower one, still while one is frozen."""
+    with suppress(OSError):
+        rate = min(member.bytes_per_s for member in members)
+        while data := await reader.read(1 << 16 if math.isinf(rate) else 128):
+            for member in members:
+                await member.awake.wait()
+            await asyncio.sleep(len(data) / rate)
+            writer.write(data)
+            await writer.drain()
+    writer.transport.abort()
+
+
+class Loopback:
+    """A swarm whose network can be disturbed."""
+
+    def __init__(
+        self, num_members: int, codec: str, sizes: tuple[int, int], pool: ThreadPoolExecutor
+    ) -> None:
+        num_elements, part_elements = sizes
+        self.part_elements = part_elements
         self.codec = make_codec(codec)  # type: ignore[arg-type]
         ids = sorted(SigningKey.from_seed(secrets.token_bytes(32)).peer_id for _ in range(num_members))
         self.members = [
             Member(
                 peer_id,
-                Terms(peer_id, self.codec, np.zeros(num_elements, np.float32), PART_ELEMENTS, pool),
-                Reception(self.codec.encoded_size(PART_ELEMENTS)),
+                Terms(peer_id, self.codec, np.zeros(num_elements, np.float32), part_elements, pool),
+                Reception(self.codec.encoded_size(part_elements)),
             )
             for peer_id in ids
         ]
-        self.streams: list[tuple[str, str, asyncio.StreamWriter, asyncio.StreamWriter]] = []
+        self.streams: list[tuple[str, str, list[asyncio.StreamWriter]]] = []
+        for member in self.members:
+            member.awake.set()
         self.tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -81,19 +108,24 @@ class Loopback:
         """Open a stream, as the daemons would: both ends know who the other is."""
         if not self.member(callee).alive:
             raise P2PDaemonError("no route")
-        ours, theirs = socket.socketpair()
-        reader, writer = await asyncio.open_connection(sock=ours)
-        their_reader, their_writer = await asyncio.open_connection(sock=theirs)
+        ends = [await _stream(end) for pair in (socket.socketpair(), socket.socketpair()) for end in pair]
+        (reader, writer), near, far, (their_reader, their_writer) = ends
         info: Any = SimpleNamespace(peer_id=SimpleNamespace(to_base58=lambda: caller))
-        task = asyncio.create_task(self.member(callee).reception.take(info, their_reader, their_writer))
+        self._spawn(self.member(callee).reception.take(info, their_reader, their_writer))
+        members = self.member(caller), self.member(callee)
+        self._spawn(_pump(near[0], far[1], members))
+        self._spawn(_pump(far[0], near[1], members))
+        self.streams.append((caller, callee, [near[1], far[1]]))
+        return reader, writer
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
-        self.streams.append((caller, callee, writer, their_writer))
-        return reader, writer
 
     async def dial(self, caller: str, callee: str) -> Line:
         reader, writer = await self.open(caller, callee)
-        return Line(reader, writer, self.codec.encoded_size(PART_ELEMENTS) + OVERHEAD_BYTES)
+        return Line(reader, writer, self.codec.encoded_size(self.part_elements) + OVERHEAD_BYTES)
 
     async def greet(self, caller: str, callee: str, order: ReduceOrder) -> Line:
         """Open a line by hand and say which attempt it is for."""
@@ -104,7 +136,7 @@ class Loopback:
     def cut(self, peer_id: str) -> None:
         """Let a peer die: all its streams are reset and nobody reaches it any more."""
         self.member(peer_id).alive = False
-        for caller, callee, *writers in self.streams:
+        for caller, callee, writers in self.streams:
             if peer_id in (caller, callee):
                 for writer in writers:
                     writer.transport.abort()
@@ -129,6 +161,11 @@ class Loopback:
 
 
 @contextmanager
-def loopback(num_members: int = 4, codec: str = "fp32", num_elements: int = NUM_ELEMENTS) -> Iterator[Loopback]:
+def loopback(
+    num_members: int = 4,
+    codec: str = "fp32",
+    num_elements: int = NUM_ELEMENTS,
+    part_elements: int = PART_ELEMENTS,
+) -> Iterator[Loopback]:
     with ThreadPoolExecutor(2) as pool:
-        yield Loopback(num_members, codec, num_elements, pool)
+        yield Loopback(num_members, codec, (num_elements, part_elements), pool)

@@ -1,18 +1,13 @@
-"""A peer of the all-reduce tests, a process of its own: reads commands from stdin, answers on stdout, as JSON.
-
-    python -m tests.network.reduce_program '{"seeds": [], "num_elements": 1000, "codec": "fp32"}'
-"""
+"""A peer of the all-reduce tests: a process tree of its own that does what a pipe tells it."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib
-import json
+import multiprocessing
 import os
-import sys
 import threading
 from dataclasses import asdict
-from pathlib import Path
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -23,6 +18,7 @@ from paceline.learning.codecs import make_codec
 from paceline.network.averager import Averager
 from paceline.network.butterfly import ReduceOrder
 from paceline.network.dht import PeerDht
+from tests.network import attacks
 
 PREFIX = "test"
 
@@ -35,54 +31,51 @@ def values(seed: int, num_elements: int) -> NDArray[np.float32]:
 
 
 class Program:
-    def __init__(self, settings: dict[str, Any]) -> None:
-        if attack := settings.get("attack"):  # before the fork, so that the averager's process has it too
-            importlib.import_module("tests.network.attacks").commit(attack)
-        self.dht = PeerDht(settings["seeds"])
+    def __init__(self, settings: dict[str, Any], pipe: Connection) -> None:
+        self.pipe = pipe
+        self.lock = threading.Lock()
+        attacks.commit(settings.pop("attack", ""))  # before the fork: the averager's process must have it
+        self.dht = PeerDht(settings.pop("seeds"))
         self.dht.start_or_raise()
-        self.averager = Averager(
-            self.dht,
-            num_elements=settings["num_elements"],
-            codec=make_codec(settings["codec"]),
-            prefix=PREFIX,
-            part_elements=settings.get("part_elements", 1 << 12),
-        )
+        codec = make_codec(settings.pop("codec"))
+        self.averager = Averager(self.dht, codec=codec, prefix=PREFIX, **settings)
         self.averager.start_or_raise()
         self.say(
             peer_id=self.dht.peer_id.to_base58(),
             maddrs=[str(maddr) for maddr in self.dht.get_visible_maddrs()],
-            pids={"main": os.getpid(), "dht": self.dht.pid, "averager": self.averager.pid},
+            pids=[self.dht.pid, self.averager.pid],
         )
 
     def say(self, **content: Any) -> None:
-        sys.stdout.write(json.dumps(content) + "\n")
-        sys.stdout.flush()
+        with self.lock:
+            self.pipe.send(content)
 
-    def reduce(self, seed: int, order: dict[str, Any], keep: str = "") -> None:
+    def reduce(self, seed: int, order: dict[str, Any]) -> None:
         buffer = self.averager.buffer
         buffer[:] = values(seed, len(buffer))
         try:
-            outcome = self.averager.reduce(ReduceOrder(**{
-                name: tuple(value) if isinstance(value, list) else value for name, value in order.items()
-            }))
+            outcome = self.averager.reduce(ReduceOrder(**order))
         except PacelineError as error:
-            self.say(error=str(error))
-            return
-        if keep:
-            np.save(Path(keep), buffer)
-        self.say(**asdict(outcome), sha=hashlib.sha256(buffer).hexdigest())
+            self.say(complete=False, error=type(error).__name__)
+        else:
+            self.say(**asdict(outcome), sha=hashlib.sha256(buffer.data).hexdigest())
 
-    def handle(self, command: dict[str, Any]) -> None:
-        match command.pop("do"):
+    def call(self, function: str, **arguments: Any) -> None:
+        try:
+            self.say(result=self.averager.call(getattr(attacks, function), 30.0, **arguments))
+        except Exception as error:
+            self.say(error=f"{type(error).__name__}: {error}")
+
+    def handle(self, do: str, **arguments: Any) -> None:
+        match do:
             case "reduce":
-                threading.Thread(target=self.reduce, kwargs=command, daemon=True).start()
+                threading.Thread(target=self.reduce, kwargs=arguments, daemon=True).start()
             case "cancel":
                 self.averager.cancel()
             case "call":
-                function = getattr(importlib.import_module("tests.network.attacks"), command.pop("function"))
-                self.say(result=self.averager.call(function, 60.0, **command))
+                self.call(**arguments)
             case "alive":
-                self.say(dht=self.dht.is_alive(), averager=self.averager.is_alive())
+                self.say(alive=self.dht.is_alive() and self.averager.is_alive())
             case "stop":
                 self.averager.shutdown()
                 self.dht.shutdown()
@@ -91,8 +84,14 @@ class Program:
                 raise ValueError(other)
 
 
-if __name__ == "__main__":
-    program = Program(json.loads(sys.argv[1]))
-    for line in sys.stdin:
-        program.handle(json.loads(line))
-    os._exit(0)
+def run(settings: dict[str, Any], pipe: Connection) -> None:
+    """Be a peer until the pipe closes."""
+    os.setsid()
+    multiprocessing.set_start_method("fork", force=True)  # a fork server's child would inherit its method
+    program = Program(settings, pipe)
+    while True:
+        try:
+            command = pipe.recv()
+        except EOFError:
+            os._exit(0)
+        program.handle(**command)

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
+import multiprocessing
 import os
-import queue
 import secrets
 import signal
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,10 +17,12 @@ from numpy.typing import NDArray
 
 from paceline.learning.codecs import make_codec
 from paceline.network.butterfly import shares, weighted_mean
-from tests.network.reduce_program import values
+from tests.network import reduce_program
 
-ROOT = Path(__file__).parents[2]
 START_S = 90.0
+# Peers are forked from a process that has imported hivemind and torch once, and nothing else.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload([reduce_program.__name__])
 _seeds = itertools.count(1)
 
 
@@ -33,67 +30,51 @@ class Peer:
     """One peer: a process tree of its own."""
 
     def __init__(self, **settings: Any) -> None:
-        self.settings = settings
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.network.reduce_program", json.dumps(settings)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-            text=True,
-            start_new_session=True,
-        )
-        self._lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._pipe, theirs = _FORKS.Pipe()
+        self._process = _FORKS.Process(target=reduce_program.run, args=(settings, theirs))
+        self._process.start()
+        theirs.close()
         self.peer_id = ""
+        self.maddrs: list[str] = []
+        self.pids: list[int] = []
 
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._lines.put(line)
-        self._lines.put("")
+    def wait_until_up(self) -> None:
+        hello = self.hear(START_S)
+        self.peer_id, self.maddrs, self.pids = hello["peer_id"], hello["maddrs"], hello["pids"]
 
-    def wait_until_up(self) -> dict[str, Any]:
-        self.hello = self.hear(START_S)
-        self.peer_id = self.hello["peer_id"]
-        return self.hello
-
-    def tell(self, do: str, **content: Any) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": do, **content}) + "\n")
-        self._process.stdin.flush()
+    def tell(self, do: str, **arguments: Any) -> None:
+        self._pipe.send({"do": do, **arguments})
 
     def hear(self, timeout_s: float = 60.0) -> dict[str, Any]:
-        line = self._lines.get(timeout=timeout_s)
-        assert line, "the peer's process has ended"
-        answer: dict[str, Any] = json.loads(line)
+        assert self._pipe.poll(timeout_s), "the peer does not answer"
+        answer: dict[str, Any] = self._pipe.recv()
         return answer
 
-    def ask(self, do: str, **content: Any) -> dict[str, Any]:
-        self.tell(do, **content)
+    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+        self.tell(do, **arguments)
         return self.hear()
 
     def signal(self, number: signal.Signals) -> None:
         """Signal the whole tree."""
+        assert self._process.pid is not None
         os.killpg(self._process.pid, number)
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):
             self.signal(signal.SIGKILL)
-        self._process.wait(30)
-        for stream in (self._process.stdin, self._process.stdout):
-            with suppress(OSError):
-                assert stream is not None
-                stream.close()
+        self._process.kill()
+        self._process.join(30)
+        self._pipe.close()
 
 
 @contextmanager
-def swarm(num_peers: int, *, attacks: Sequence[str] = (), **settings: Any) -> Iterator[list[Peer]]:
-    """Start peers that know one another; those at the end carry out the attacks."""
-    honest = [""] * (num_peers - len(attacks))
+def swarm(num_honest: int, attacks: Sequence[str] = (), **settings: Any) -> Iterator[list[Peer]]:
+    """Start peers that know one another: honest ones, then one for each attack."""
     peers = [Peer(seeds=[], **settings)]
     try:
-        seeds = peers[0].wait_until_up()["maddrs"]
-        peers += [Peer(seeds=seeds, attack=attack, **settings) for attack in [*honest[1:], *attacks]]
+        peers[0].wait_until_up()
+        for attack in [""] * (num_honest - 1) + [*attacks]:
+            peers.append(Peer(seeds=peers[0].maddrs, attack=attack, **settings))
         for peer in peers[1:]:
             peer.wait_until_up()
         yield peers
@@ -102,41 +83,45 @@ def swarm(num_peers: int, *, attacks: Sequence[str] = (), **settings: Any) -> It
             peer.kill()
 
 
-def order_for(peers: Sequence[Peer], weights: dict[str, int] | None = None, **limits: float) -> dict[str, Any]:
-    """Order an all-reduce of these peers; limits are those of a patient run."""
-    roster = sorted(peer.peer_id for peer in peers)
-    given = weights or {}
+def order_for(peers: Sequence[Peer], weights: Sequence[int] = (), **limits: Any) -> dict[str, Any]:
+    """Order an all-reduce; weights are by place in the roster, limits those of a patient run."""
+    roster = tuple(sorted(peer.peer_id for peer in peers))
     return {
         "key": secrets.token_hex(32),
         "roster": roster,
-        "weights": [given.get(peer_id, 1) for peer_id in roster],
+        "weights": tuple(weights) or (1,) * len(roster),
         **{"start_s": 30.0, "stall_s": 20.0, "total_s": 120.0, **limits},
     }
 
 
-def begin(peers: Sequence[Peer], order: dict[str, Any], keep: Path | None = None) -> dict[str, int]:
+def begin(peers: Sequence[Peer], order: dict[str, Any]) -> dict[str, int]:
     """Let peers start an all-reduce, each with values of its own; tells which seed each one draws from."""
     seeds = {peer.peer_id: next(_seeds) for peer in peers}
     for peer in peers:
-        path = str(keep / f"{peer.peer_id}.npy") if keep else ""
-        peer.tell("reduce", seed=seeds[peer.peer_id], order=order, keep=path)
+        peer.tell("reduce", seed=seeds[peer.peer_id], order=order)
     return seeds
 
 
-def reduce(peers: Sequence[Peer], **limits: float) -> list[dict[str, Any]]:
+def reduce(peers: Sequence[Peer], **limits: Any) -> list[dict[str, Any]]:
     """Run one all-reduce of these peers with equal weights."""
     begin(peers, order_for(peers, **limits))
     return [peer.hear(150.0) for peer in peers]
 
 
-def expected(order: dict[str, Any], seeds: dict[str, int], num_elements: int, codec: str) -> NDArray[np.float32]:
+def expected(
+    order: dict[str, Any], seeds: dict[str, int], num_elements: int, codec: str
+) -> NDArray[np.float32]:
     """Compute in this one process what the members must hold, bit for bit."""
-    coder = make_codec(codec)  # type: ignore[arg-type]
+    coder = make_codec("fp16" if codec == "fp16" else "fp32")
+
+    def through(data: NDArray[np.float32]) -> NDArray[np.float32]:
+        return coder.decode(coder.encode(data), num_elements)
+
     inputs = [
-        coder.decode(coder.encode(values(seeds[peer_id], num_elements)), num_elements) if weight else None
+        through(reduce_program.values(seeds[peer_id], num_elements)) if weight else None
         for peer_id, weight in zip(order["roster"], order["weights"], strict=True)
     ]
-    return coder.decode(coder.encode(weighted_mean(inputs, shares(order["weights"]))), num_elements)
+    return through(weighted_mean(inputs, shares(order["weights"])))
 
 
 def agreed(outcomes: Sequence[dict[str, Any]]) -> bool:
@@ -144,7 +129,7 @@ def agreed(outcomes: Sequence[dict[str, Any]]) -> bool:
     return all(outcome["complete"] for outcome in outcomes) and len({o["sha"] for o in outcomes}) == 1
 
 
-def until(condition: Any, timeout_s: float = 30.0) -> None:
+def until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
     """Wait for a condition."""
     deadline = time.monotonic() + timeout_s
     while not condition():

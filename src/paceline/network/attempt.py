@@ -37,7 +37,7 @@ class Attempt:
             Exchange(group, place, dial) for place in group.others if group.slices.num_parts(place)
         }
         self._talks: dict[asyncio.Task[None], Exchange] = {}
-        self._farewell: asyncio.Future[Any] | None = None
+        self._farewell: asyncio.Task[None] | None = None
 
     async def run(self) -> ReduceOutcome:
         """Do it.
@@ -57,7 +57,7 @@ class Attempt:
         await asyncio.gather(*self._talks, return_exceptions=True)
         fault = group.missed and await self._honest(group.missed)
         if fault:
-            self._farewell = asyncio.gather(*(exchange.part_ways(fault) for exchange in self._exchanges))
+            self._farewell = asyncio.create_task(self._part_ways(fault))
         seconds = time.monotonic() - began
         if not fault:
             return ReduceOutcome(True, seconds, group.bytes_in, group.bytes_out)
@@ -117,6 +117,9 @@ class Attempt:
         slowest = self._group.peer(waiting[0]) if waiting else ""
         limit = f"not done within {self._group.order.total_s:g} s"
         return Fault(f"{limit}, waiting for {short(slowest)}" if slowest else limit, slowest)
+
+    async def _part_ways(self, fault: Fault) -> None:
+        await asyncio.gather(*(exchange.part_ways(fault) for exchange in self._exchanges))
 
     async def _honest(self, fault: Fault) -> Fault:
         if fault.blamed != self._group.terms.me and not await self._daemon_answers():

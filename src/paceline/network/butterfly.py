@@ -228,12 +228,14 @@ def weighted_mean(
         factors: What `shares` returned.
 
     Returns:
-        `[n]`: the same bits on every platform, since IEEE 754 defines every step.
+        `[n]`: the same bits on every platform, since IEEE 754 defines every step. Infinite where values
+        near float32's limit add up to more.
     """
     mean: NDArray[np.float32] | None = None
-    for values, factor in zip(inputs, factors, strict=True):
-        if values is not None:
-            term = values * factor
-            mean = term if mean is None else np.add(mean, term, out=mean)
+    with np.errstate(over="ignore"):
+        for values, factor in zip(inputs, factors, strict=True):
+            if values is not None:
+                term = values * factor
+                mean = term if mean is None else np.add(mean, term, out=mean)
     assert mean is not None, "at least one member has weight"
     return mean

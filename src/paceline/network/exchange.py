@@ -154,7 +154,9 @@ class Exchange:
         try:
             mean = await group.in_pool(group.decode, self.place, part, payload)
         except ValueError as error:
-            raise Fault(f"{short(self.peer)} answered with {error}", self.peer) from error
+            # The others may get better ones: go on for their sake, since they need our values.
+            group.miss(Fault(f"{short(self.peer)} answered with {error}", self.peer))
+            return
         group.write(self.place, part, mean)
         group.bytes_in += len(payload)
 

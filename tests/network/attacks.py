@@ -1,0 +1,182 @@
+"""What bad peers do. `commit` turns this process, and all it forks, into one; the rest are raw calls."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+from hivemind.p2p import P2P, PeerID
+from hivemind.proto import dht_pb2
+from hivemind.proto.averaging_pb2 import PART_FOR_AVERAGING, AveragingData
+
+from paceline.network import exchange
+from paceline.network.line import OVERHEAD_BYTES, Line, carry
+
+PARTS_FIRST = 40
+"""How many good parts a bad peer sends before it turns bad."""
+
+
+def commit(attack: str) -> None:
+    """Become the bad peer of that name; the empty name is a good one."""
+    if attack:
+        setattr(exchange, "carry", _after(PARTS_FIRST, _ATTACKS[attack]))  # noqa: B010
+
+
+def _after(count: int, attack: Callable[[bytes], AveragingData]) -> Callable[[int, bytes], AveragingData]:
+    sent = 0
+
+    def send(code: int, payload: bytes) -> AveragingData:
+        nonlocal sent
+        sent += 1
+        return attack(payload) if sent > count else carry(code, payload)
+
+    return send
+
+
+def _nan(payload: bytes) -> AveragingData:
+    values = np.frombuffer(payload, np.float32).copy()
+    values[0] = np.nan
+    return carry(PART_FOR_AVERAGING, values.tobytes())
+
+
+def _shape(payload: bytes) -> AveragingData:
+    return carry(PART_FOR_AVERAGING, payload[:4])
+
+
+def _weight(payload: bytes) -> AveragingData:
+    message = carry(PART_FOR_AVERAGING, payload)
+    message.weight = 1e9
+    return message
+
+
+def _header(payload: bytes) -> AveragingData:
+    class Giant:
+        @staticmethod
+        def SerializeToString() -> Any:
+            return _Claims(payload)
+
+    return Giant()
+
+
+class _Claims(bytes):
+    def __len__(self) -> int:
+        return 1 << 40
+
+
+def _die(payload: bytes) -> AveragingData:
+    os.killpg(0, signal.SIGKILL)
+    raise AssertionError
+
+
+def _stop(payload: bytes) -> AveragingData:
+    os.killpg(0, signal.SIGSTOP)
+    return carry(PART_FOR_AVERAGING, payload)
+
+
+def _lose_averager(payload: bytes) -> AveragingData:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def _lose_daemon(payload: bytes) -> AveragingData:
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal() and _is_our_daemon(int(folder.name)):
+            os.kill(int(folder.name), signal.SIGKILL)
+    return carry(PART_FOR_AVERAGING, payload)
+
+
+def _is_our_daemon(pid: int) -> bool:
+    try:
+        name = Path(f"/proc/{pid}/comm").read_text(encoding="ascii").strip()
+        return name == "p2pd" and os.getpgid(pid) == os.getpgrp()
+    except OSError:
+        return False
+
+
+_ATTACKS: dict[str, Callable[[bytes], AveragingData]] = {
+    "nan": _nan,
+    "shape": _shape,
+    "weight": _weight,
+    "header": _header,
+    "die": _die,
+    "stop": _stop,
+    "lose averager": _lose_averager,
+    "lose daemon": _lose_daemon,
+}
+
+
+async def _stream(p2p: P2P, victim: str, name: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    _, reader, writer = await p2p.call_binary_stream_handler(PeerID.from_base58(victim), name)
+    return reader, writer
+
+
+async def second_stream(p2p: P2P, victim: str, name: str, key: str) -> int:
+    """Greet a reducer again in an attempt that runs; tells the code of the answer."""
+    line = Line(*await _stream(p2p, victim, name), OVERHEAD_BYTES)
+    await line.send(AveragingData(code=PART_FOR_AVERAGING, group_id=bytes.fromhex(key)), 10.0)
+    message = await line.receive()
+    line.hang_up()
+    return int(message.code) if message else -1
+
+
+async def giant_header(p2p: P2P, victim: str, name: str) -> int:
+    """Claim a terabyte, send some of it; tells how many bytes came back before the victim hung up."""
+    reader, writer = await _stream(p2p, victim, name)
+    writer.write(P2P.MESSAGE_MARKER + (1 << 40).to_bytes(P2P.HEADER_LEN, P2P.BYTEORDER) + bytes(1000))
+    answer = await asyncio.wait_for(reader.read(), 20.0)
+    writer.close()
+    return len(answer)
+
+
+def nested(depth: int) -> bytes:
+    """Nest msgpack tuples as hivemind spells them."""
+    data: bytes = msgpack.packb([])
+    for _ in range(depth):
+        data = msgpack.packb([msgpack.ExtType(0x40, data)])
+    return data
+
+
+async def nested_store(p2p: P2P, victim: str, depth: int) -> str:
+    """Store a value that is nested deeply; tells how the victim answered."""
+    value = nested(depth)
+    request = dht_pb2.StoreRequest(
+        keys=[bytes(20)], subkeys=[value], values=[value], expiration_time=[4e9], in_cache=[False]
+    )
+    try:
+        await asyncio.wait_for(
+            p2p.call_protobuf_handler(
+                PeerID.from_base58(victim), "DHTProtocol.rpc_store", request, dht_pb2.StoreResponse
+            ),
+            20.0,
+        )
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "stored"
+
+
+async def echo(p2p: P2P, text: str) -> str:
+    """No attack: shows that a call reaches the averager's process."""
+    return f"{text} from {os.getpid()}"
+
+
+async def sleep(p2p: P2P, seconds: float) -> None:
+    """No attack: takes its time."""
+    await asyncio.sleep(seconds)
+
+
+class Untransportable(Exception):
+    """Can be pickled, but not unpickled."""
+
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(f"{one} {two}")
+
+
+async def fail(p2p: P2P) -> None:
+    """No attack: raises what can't travel."""
+    raise Untransportable("one", "two")
