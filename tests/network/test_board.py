@@ -1,0 +1,220 @@
+"""Records pass between real DHT nodes, in one direction of time only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+from hivemind.dht import DHT, DHTNode
+from hivemind.dht.routing import DHTID
+
+from paceline.core.errors import ProcessDied
+from paceline.core.records import RoundReceipt
+from paceline.core.wire import seal, unseal
+from paceline.network.validator import KEYS
+from tests.network.boards import CREDITS, RUN, BoardPeer, Boards, boards, credit, key_id, until
+
+pytestmark = pytest.mark.live
+Three = tuple[BoardPeer, BoardPeer, BoardPeer]
+
+
+@pytest.fixture(scope="module")
+def swarm() -> Iterator[Boards]:
+    with boards() as started:
+        started.peer()
+        yield started
+
+
+@pytest.fixture(scope="module")
+def _three(swarm: Boards) -> Three:
+    return swarm.peer(), swarm.peer(), swarm.peer()
+
+
+@pytest.fixture
+def three(_three: Three) -> Three:
+    """Peers with new keys and boards on nodes that all tests share."""
+    return tuple(BoardPeer(peer.dht, peer.rejections) for peer in _three)  # type: ignore[return-value]
+
+
+def sees(reader: BoardPeer, author: BoardPeer) -> bool:
+    return author.key.peer_id in reader.balances()
+
+
+def receipt(peer_id: str, samples: int) -> RoundReceipt:
+    head = {"run_id": RUN, "peer_id": peer_id, "seq": 0, "expires_at": 0.0}
+    ballot = {"round_id": 1, "term": 1, "attempt": 0}
+    return RoundReceipt.model_validate(
+        {**head, **ballot, "plan_digest": "ab" * 32, "complete": False, "samples": samples}
+    )
+
+
+def test_a_published_record_is_seen_by_every_other_peer(three: Three) -> None:
+    author, second, third = three
+    posted = author.board.publish(credit(author.key.peer_id, 7))
+    for reader in (second, third):
+        until(partial(sees, reader, author))
+        (seen,) = [p for p in reader.view().read(CREDITS) if p.record.peer_id == author.key.peer_id]
+        assert seen == posted
+        assert unseal(seen.sealed) == posted.record
+
+
+def test_a_record_is_news_once(three: Three) -> None:
+    author, reader, _ = three
+    author.post(1)
+    assert reader.balances(reader.board)[author.key.peer_id] == 1
+    assert author.key.peer_id not in reader.balances(reader.board)
+    author.post(2)
+    assert reader.balances(reader.board)[author.key.peer_id] == 2
+
+
+def test_a_record_of_ones_own_is_no_news(three: Three) -> None:
+    author, _, _ = three
+    author.post(1)
+    assert author.key.peer_id not in author.balances(author.board)
+
+
+def test_the_newer_of_two_records_wins_however_close_they_are(three: Three) -> None:
+    author, reader, _ = three
+    posted = [author.board.publish(credit(author.key.peer_id, balance)) for balance in range(20)]
+    author.board.flush()
+    stamps = [(p.record.seq, p.record.expires_at) for p in posted]
+    assert stamps == sorted(set(stamps))
+    assert len({expires_at for _, expires_at in stamps}) == 20
+    until(lambda: reader.balances()[author.key.peer_id] == 19)
+
+
+def test_a_record_never_goes_back_in_time(three: Three) -> None:
+    author, reader, late = three
+    author.post(1)
+    newer = author.post(2).record
+    assert reader.balances(reader.board)[author.key.peer_id] == 2
+    # The DHT keeps what expires last: only the author itself can put something older in its place.
+    older = credit(author.key.peer_id, 1, seq=newer.seq - 1, expires_at=newer.expires_at + 5.0)
+    assert author.dht.store(
+        KEYS["credits"], seal(older, author.key), older.expires_at, subkey=author.key.peer_id
+    )
+    assert late.balances()[author.key.peer_id] == 1
+    before = reader.rejections.by_reason()["stale"]
+    assert author.key.peer_id not in reader.balances(reader.board)
+    assert reader.rejections.by_reason()["stale"] == before + 1
+
+
+def test_a_record_of_another_run_is_dropped(three: Three) -> None:
+    author, reader, _ = three
+    author.post(1, run_id="other-87654321")
+    before = reader.rejections.by_reason()["run"]
+    assert author.key.peer_id not in reader.balances(reader.board)
+    assert reader.rejections.by_reason()["run"] > before
+    # Who looks for a run reads those of any.
+    assert reader.balances(reader.view(run_id=None))[author.key.peer_id] == 1
+    author.post(2)
+    assert reader.balances(reader.board)[author.key.peer_id] == 2
+
+
+def test_what_is_dropped_is_counted_once_however_often_it_is_read(three: Three) -> None:
+    author, reader, _ = three
+    author.post(1, run_id="other-87654321")
+    reader.board.read(CREDITS)
+    before = reader.rejections.by_reason()
+    for _ in range(5):
+        reader.board.read(CREDITS)
+    assert reader.rejections.by_reason() == before
+    author.post(2, run_id="other-87654321")
+    reader.board.read(CREDITS)
+    assert reader.rejections.by_reason()["run"] == before["run"] + 1
+
+
+def test_a_peer_whose_clock_was_set_back_still_replaces_its_own_records(three: Three) -> None:
+    author, reader, _ = three
+    ahead = author.view(ahead_s=100.0)
+    ahead.publish(credit(author.key.peer_id, 1))
+    ahead.flush()
+    assert reader.balances(reader.board)[author.key.peer_id] == 1
+    author.board.read(CREDITS)  # as a pacer does before it first speaks
+    author.post(2)
+    assert reader.balances(reader.board)[author.key.peer_id] == 2
+
+
+def test_a_flushed_record_is_there_at_the_first_look(three: Three) -> None:
+    author, reader, _ = three
+    for balance in range(10):
+        author.board.publish(credit(author.key.peer_id, balance))
+        author.board.flush()
+        assert reader.balances()[author.key.peer_id] == balance
+
+
+def test_reading_an_unreachable_board_returns_nothing_and_raises_nothing() -> None:
+    with boards() as swarm:
+        left, other = swarm.peer(), swarm.peer()
+        other.post(1)
+        assert left.balances(left.board) == {other.key.peer_id: 1}
+        other.dht.kill()
+        for _ in range(3):
+            assert left.board.read() == []
+        assert left.post(2).record == left.board._mine["credits"].record
+
+
+def test_a_board_whose_node_is_dead_raises_and_does_not_hang() -> None:
+    with boards() as swarm:
+        peer = swarm.peer()
+        peer.post(1)
+        peer.dht.kill()
+        peer.dht.join()
+        began = time.monotonic()
+        with pytest.raises(ProcessDied):
+            peer.board.read()
+        with pytest.raises(ProcessDied):
+            peer.board.publish(credit(peer.key.peer_id, 2))
+        peer.board.flush(0.1)
+        assert time.monotonic() - began < 15
+
+
+def test_a_read_that_is_under_way_when_the_node_dies_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paceline.network.board.READ_TIMEOUT_S", 2.0)
+    with boards() as swarm:
+        peer = swarm.peer()
+        os.kill(peer.dht.pid, signal.SIGSTOP)  # it takes no question, but neither is it dead
+        assert peer.board.read() == []
+        peer.dht.kill()
+        with pytest.raises(ProcessDied):
+            peer.board.read()
+
+
+def test_a_search_that_is_held_up_ends_with_what_this_peers_own_node_keeps() -> None:
+    with boards() as swarm:
+        reader, author = swarm.peer(wait_timeout=60), swarm.peer()
+        author.post(1)
+        os.kill(author.dht.pid, signal.SIGSTOP)
+        began = time.monotonic()
+        assert reader.balances(reader.board) == {author.key.peer_id: 1}
+        assert 3 < time.monotonic() - began < 9
+        os.kill(author.dht.pid, signal.SIGCONT)
+
+
+def test_refreshing_brings_lasting_records_back_after_those_that_kept_them_left() -> None:
+    nearest, further = key_id("receipt"), DHTID(key_id("receipt") ^ 1)
+    with boards() as swarm:
+        reader = swarm.peer()
+        keeper, other = swarm.peer(node_id=nearest), swarm.peer(node_id=further)
+        author = swarm.peer(num_replicas=1)
+        author.board.publish(receipt(author.key.peer_id, 5))
+        author.board.flush()
+        assert [p.record.peer_id for p in reader.view().read(["receipt"])] == [author.key.peer_id]
+        for peer in (reader, other, author):
+            assert not peer.dht.run_coroutine(num_kept)
+        keeper.dht.kill()
+        assert reader.view().read(["receipt"]) == []
+        author.board.refresh()
+        author.board.flush(20.0)
+        (restored,) = reader.view().read(["receipt"])
+        assert restored == author.board._mine["receipt"]
+        assert other.dht.run_coroutine(num_kept) == 1
+
+
+async def num_kept(_: DHT, node: DHTNode) -> int:
+    entry = node.protocol.storage.get(key_id("receipt"))
+    return len(entry.value) if entry is not None else 0
