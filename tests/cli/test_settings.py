@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
-from paceline.core.config import AdamWConfig, RunConfig
+from paceline.core.config import AdamWConfig, Handout, RunConfig
 from paceline.core.errors import ConfigError
-from paceline.peer.settings import load_handout, load_node, load_swarm
+from paceline.peer.settings import load_handout, load_node, load_swarm, save_handout, with_seeds
 
 PEER = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
 
@@ -136,6 +137,38 @@ def test_a_hand_out_survives_the_way_to_disk_and_back(tmp_path: Path) -> None:
     text = f'{{"run_id": "{run.run_id}", "seeds": ["{seed}"], "run_config": {run.document()}}}'
     (tmp_path / "run.json").write_text(text)
     assert load_handout(tmp_path / "run.json").run_config == run
+
+
+def test_a_hand_out_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path, run = tmp_path / "run.json", RunConfig()
+    few = Handout(run_id=run.run_id, seeds=("a",), run_config=run)
+    many = Handout(run_id=run.run_id, seeds=tuple(map(str, range(500))), run_config=run)
+    save_handout(path, few)
+    done = threading.Event()
+
+    def write() -> None:
+        for _ in range(100):
+            save_handout(path, many)
+            save_handout(path, few)
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while not done.is_set():
+        assert load_handout(path) in (few, many)
+    writer.join()
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(IsADirectoryError):
+        save_handout(tmp_path / "taken", few)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["run.json", "taken"]
+
+
+def test_a_seed_takes_the_place_of_its_old_address_and_of_one_not_filled_in() -> None:
+    run, other = RunConfig(), "/ip4/10.0.0.2/tcp/1/p2p/other"
+    seeds = ("/ip4/127.0.0.1/tcp/0/p2p/authority", other, f"/ip4/10.0.0.1/tcp/1/p2p/{PEER}")
+    handout = Handout(run_id=run.run_id, seeds=seeds, run_config=run)
+    new = f"/ip4/10.0.0.9/tcp/1/p2p/{PEER}"
+    assert with_seeds(handout, PEER, [new]).seeds == (new, other)
 
 
 def test_precedence_is_defaults_then_file_then_set_and_the_last_set_wins(tmp_path: Path) -> None:

@@ -203,6 +203,14 @@ def test_what_several_peers_report_is_told_once() -> None:
     assert telling.line("peer-2", void) == ""
 
 
+def test_who_is_at_the_front_is_told_by_the_name_that_people_know_here() -> None:
+    telling, led = Telling(), CoordinatorChanged(term=2, coordinator=FIRST, is_me=False)
+    assert telling.line("peer-2", led) == f"{FIRST[-6:]} is at the front in term 2"
+    telling.line("peer-1", started(FIRST))
+    assert telling.line("peer-2", led) == "peer-1 is at the front in term 2"
+    assert telling.line("peer-1", led) == ""
+
+
 @pytest.mark.parametrize(
     "event", [step(1, 1), committed(1), reduced(), CreditsCounted(round_id=1, balance=1)]
 )

@@ -141,6 +141,7 @@ class Telling:
 
     def __init__(self) -> None:
         self._told: set[str] = set()
+        self._names: dict[str, str] = {}
 
     def line(self, name: str, event: Event) -> str:
         """Choose the line for an event.
@@ -152,6 +153,8 @@ class Telling:
         Returns:
             The line, or "" for what the view shows anyway or has told already.
         """
+        if isinstance(event, events.PeerStarted):
+            self._names[event.peer_id] = name
         if isinstance(event, _ALWAYS):
             return f"{name}: {describe(event)}"
         failed = isinstance(event, events.ReduceEnded) and not event.complete
@@ -160,7 +163,8 @@ class Telling:
         text = f"{name}: {describe(event)}"
         once = describe(event)
         if isinstance(event, events.CoordinatorChanged):
-            text = once = f"{short(event.coordinator)} is at the front in term {event.term}"
+            front = self._names.get(event.coordinator, short(event.coordinator))
+            text = once = f"{front} is at the front in term {event.term}"
         if once in self._told:
             return ""
         self._told.add(once)
