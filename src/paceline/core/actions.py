@@ -38,6 +38,29 @@ class Promise:
     plan: RoundPlan | None = None
 
 
+def contradiction(last: Promise, new: Promise, committed_round: int) -> str:
+    """Tell how a promise would take back an earlier one. Whoever keeps promises durably refuses such a one.
+
+    Args:
+        last: The last durable promise.
+        new: The next.
+        committed_round: The last round in the author's log: votes up to it have served their purpose.
+
+    Returns:
+        What is taken back, or "" when nothing is.
+    """
+    if new.term < last.term:
+        return f"term {new.term} is earlier than the promised term {last.term}"
+    if last.vote is None or last.vote.round_id <= committed_round:
+        return ""
+    vote = new.vote
+    if vote is None or (vote.round_id, vote.ballot) < (last.vote.round_id, last.vote.ballot):
+        return f"the vote of round {last.vote.round_id} can't be taken back before its commit"
+    if vote.ballot == last.vote.ballot and vote != last.vote:
+        return f"a second, different vote in round {vote.round_id}, {vote.ballot}"
+    return ""
+
+
 @dataclass(frozen=True)
 class Reduce:
     """Stop at the next step boundary and get this plan's result, durably: a vote may follow.

@@ -6,13 +6,13 @@ A worker checks a commit with `check_link` before applying it, a joiner checks a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from paceline.core.config import RunConfig
 from paceline.core.election import has_quorum, quorum_size
 from paceline.core.errors import HistoryBroken, RecordRejected
-from paceline.core.records import CommitRecord, GlobalState, RoundReceipt
+from paceline.core.records import CommitRecord, GlobalState, Record, RoundReceipt
 from paceline.core.wire import unseal
 
 
@@ -114,13 +114,16 @@ def is_backed(
     )
 
 
-def check_link(link: Link, head: GlobalState, run: RunConfig) -> CommitRecord:
+def check_link(
+    link: Link, head: GlobalState, run: RunConfig, unseal: Callable[[bytes], Record] = unseal
+) -> CommitRecord:
     """Check one row of history against the row before it.
 
     Args:
         link: The row, untrusted.
         head: The commit before it, already checked.
         run: The run's parameters.
+        unseal: Checks and parses sealed bytes; only the simulator, whose peers don't sign, has another.
 
     Returns:
         The commit: signed, following `head`, backed by a quorum of signed receipts.
@@ -136,7 +139,7 @@ def check_link(link: Link, head: GlobalState, run: RunConfig) -> CommitRecord:
     if not isinstance(commit, CommitRecord):
         raise HistoryBroken(where, f"a {commit.kind} record stands in place of its commit")
     _check_state(commit, head, run, where)
-    receipts = [_receipt(sealed, commit, where) for sealed in link.receipts]
+    receipts = [_receipt(sealed, unseal, commit, where) for sealed in link.receipts]
     if len({receipt.peer_id for receipt in receipts}) != len(receipts):
         raise HistoryBroken(where, "two receipts of one peer")
     if not is_backed(commit, receipts, head, run):
@@ -173,7 +176,9 @@ def _check_members(state: GlobalState, head: GlobalState, where: str) -> None:
         )
 
 
-def _receipt(sealed: bytes, commit: CommitRecord, where: str) -> RoundReceipt:
+def _receipt(
+    sealed: bytes, unseal: Callable[[bytes], Record], commit: CommitRecord, where: str
+) -> RoundReceipt:
     try:
         receipt = unseal(sealed)
     except RecordRejected as error:

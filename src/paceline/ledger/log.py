@@ -10,12 +10,12 @@ from pathlib import Path
 from types import TracebackType
 
 from paceline.core import chain
-from paceline.core.actions import Promise
+from paceline.core.actions import Promise, contradiction
 from paceline.core.chain import Link
 from paceline.core.config import RunConfig
 from paceline.core.credits import credit
 from paceline.core.errors import LedgerError, RecordRejected
-from paceline.core.records import CommitRecord, GlobalState, Vote
+from paceline.core.records import CommitRecord, GlobalState
 from paceline.core.wire import unseal
 from paceline.ledger.file import BUSY_S, REMEDY, connect, create, naming, sha256, spelled_promise
 from paceline.ledger.replay import Replay, replay
@@ -176,8 +176,8 @@ class Ledger:
         """
         document = spelled_promise(promise)
         with self._lock:
-            if contradiction := self._contradiction(promise.term, promise.vote):
-                raise LedgerError(f"{self._path}: {contradiction}", "start the peer again")
+            if broken := contradiction(self._promise, promise, self._head.round_id):
+                raise LedgerError(f"{self._path}: {broken}", "start the peer again")
             with self._transaction() as connection:
                 connection.execute(
                     "INSERT OR REPLACE INTO promise VALUES (1, ?, ?)", (document, sha256(document))
@@ -191,18 +191,6 @@ class Ledger:
             What was last given to `remember`; an empty promise in a new log.
         """
         return self._promise
-
-    def _contradiction(self, term: int, vote: Vote | None) -> str:
-        last = self._promise
-        if term < last.term:
-            return f"term {term} is earlier than the promised term {last.term}"
-        if last.vote is None or last.vote.round_id <= self._head.round_id:
-            return ""
-        if vote is None or (vote.round_id, vote.ballot) < (last.vote.round_id, last.vote.ballot):
-            return f"the vote of round {last.vote.round_id} can't be taken back before its commit"
-        if vote.ballot == last.vote.ballot and vote != last.vote:
-            return f"a second, different vote in round {vote.round_id}, {vote.ballot}"
-        return ""
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
