@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hivemind.dht.routing import DHTID
+from hivemind.utils import MPFuture
 
 from paceline.core.records import CreditRecord, Record
 from paceline.core.signing import SigningKey
@@ -61,6 +65,23 @@ class BoardPeer:
 
     def refused(self) -> dict[str, int]:
         return {reason: count for reason, count in self.rejections.by_reason().items() if count}
+
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+        self.dht.join()
+
+    def pause(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        os.kill(self.dht.pid, signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        # All nodes are forked from this process and share a lock around their answers, which must not be
+        # taken along.
+        with MPFuture._update_lock:
+            os.kill(self.dht.pid, number)
+            until(lambda: Path(f"/proc/{self.dht.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "TZ")
 
     @property
     def maddrs(self) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -152,7 +150,7 @@ def test_reading_an_unreachable_board_returns_nothing_and_raises_nothing() -> No
         left, other = swarm.peer(), swarm.peer()
         other.post(1)
         assert left.balances(left.board) == {other.key.peer_id: 1}
-        other.dht.kill()
+        other.kill()
         for _ in range(3):
             assert left.board.read() == []
         assert left.post(2).record == left.board._mine["credits"].record
@@ -162,8 +160,7 @@ def test_a_board_whose_node_is_dead_raises_and_does_not_hang() -> None:
     with boards() as swarm:
         peer = swarm.peer()
         peer.post(1)
-        peer.dht.kill()
-        peer.dht.join()
+        peer.kill()
         began = time.monotonic()
         with pytest.raises(ProcessDied):
             peer.board.read()
@@ -177,9 +174,9 @@ def test_a_read_that_is_under_way_when_the_node_dies_raises(monkeypatch: pytest.
     monkeypatch.setattr("paceline.network.board.READ_TIMEOUT_S", 2.0)
     with boards() as swarm:
         peer = swarm.peer()
-        os.kill(peer.dht.pid, signal.SIGSTOP)  # it takes no question, but neither is it dead
+        peer.pause()  # it takes no question, but neither is it dead
         assert peer.board.read() == []
-        peer.dht.kill()
+        peer.kill()
         with pytest.raises(ProcessDied):
             peer.board.read()
 
@@ -188,11 +185,11 @@ def test_a_search_that_is_held_up_ends_with_what_this_peers_own_node_keeps() -> 
     with boards() as swarm:
         reader, author = swarm.peer(wait_timeout=60), swarm.peer()
         author.post(1)
-        os.kill(author.dht.pid, signal.SIGSTOP)
+        author.pause()
         began = time.monotonic()
         assert reader.balances(reader.board) == {author.key.peer_id: 1}
         assert 3 < time.monotonic() - began < 9
-        os.kill(author.dht.pid, signal.SIGCONT)
+        author.go_on()
 
 
 def test_refreshing_brings_lasting_records_back_after_those_that_kept_them_left() -> None:
@@ -206,7 +203,7 @@ def test_refreshing_brings_lasting_records_back_after_those_that_kept_them_left(
         assert [p.record.peer_id for p in reader.view().read(["receipt"])] == [author.key.peer_id]
         for peer in (reader, other, author):
             assert not peer.dht.run_coroutine(num_kept)
-        keeper.dht.kill()
+        keeper.kill()
         assert reader.view().read(["receipt"]) == []
         author.board.refresh()
         author.board.flush(20.0)
