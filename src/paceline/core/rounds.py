@@ -268,7 +268,7 @@ class RoundMachine:
 
     def _choose_coordinator(self, now: float) -> list[Action]:
         standing = self.standing
-        if not self._leadership.choose(now, may_lead=True):
+        if self._finished_at is not None or not self._leadership.choose(now, may_lead=True):
             return []
         changed = CoordinatorChanged(
             term=standing.term, coordinator=standing.coordinator, is_me=standing.coordinator == standing.me
