@@ -1,0 +1,87 @@
+"""Stock hivemind, uncorrected, showing its faults one after the other on stdout; ends by crashing.
+
+Run as a program of its own, `python -m tests.network.stock_program faults|orphans`, far from any correction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+import msgpack
+import torch
+from hivemind import DHT, DecentralizedAverager
+from hivemind.p2p import P2P
+from hivemind.utils import get_dht_time
+from hivemind.utils.serializer import MSGPackSerializer
+
+
+def say(**content: Any) -> None:
+    sys.stdout.write(json.dumps(content) + "\n")
+    sys.stdout.flush()
+
+
+async def _waits_for_a_terabyte() -> bool:
+    reader = asyncio.StreamReader()
+    reader.feed_data((1 << 40).to_bytes(P2P.HEADER_LEN, P2P.BYTEORDER) + bytes(100))
+    try:
+        await asyncio.wait_for(P2P.receive_raw_data(reader), 1.0)
+    except TimeoutError:
+        return True
+    except Exception:
+        return False
+    return False
+
+
+def _dies_of_large_values(dht: DHT) -> bool:
+    def store() -> None:
+        for number in range(4):
+            dht.store(
+                f"{threading.get_ident()}{number}",
+                os.urandom(300_000),
+                get_dht_time() + 60,
+                return_future=True,
+            )
+
+    for _ in range(8):
+        threading.Thread(target=store, daemon=True).start()
+    deadline = time.monotonic() + 20.0
+    while dht.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not dht.is_alive()
+
+
+def _crashes_on_nesting() -> None:
+    data = msgpack.packb([])
+    for _ in range(5000):
+        data = msgpack.packb([msgpack.ExtType(0x40, data)])
+    MSGPackSerializer.loads(data)
+
+
+def faults() -> None:
+    say(terabyte=asyncio.run(_waits_for_a_terabyte()))
+    asyncio.set_event_loop(asyncio.new_event_loop())  # hivemind's futures ask for one
+    dht = DHT(start=True, startup_timeout=60)
+    averager = DecentralizedAverager([torch.zeros(1)], dht, prefix="stock", start=True)
+    say(sigint=signal.getsignal(signal.SIGINT) == signal.SIG_IGN)
+    averager.shutdown()
+    say(large_values=_dies_of_large_values(dht))
+    _crashes_on_nesting()
+    say(nesting=False)
+
+
+def orphans() -> None:
+    dht = DHT(start=True, startup_timeout=60)
+    averager = DecentralizedAverager([torch.zeros(1)], dht, prefix="stock", start=True)
+    say(pids=[dht.pid, averager.pid])
+    time.sleep(600)
+
+
+if __name__ == "__main__":
+    {"faults": faults, "orphans": orphans}[sys.argv[1]]()
