@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ import msgpack
 import numpy as np
 from hivemind.p2p import P2P, PeerID
 from hivemind.proto import dht_pb2
-from hivemind.proto.averaging_pb2 import PART_FOR_AVERAGING, AveragingData
+from hivemind.proto.averaging_pb2 import DUPLICATE_PEER_ID, PART_FOR_AVERAGING, AveragingData
 
 from paceline.network import exchange
-from paceline.network.line import OVERHEAD_BYTES, Line, carry
+from paceline.network.line import Line, carry
 
 PARTS_FIRST = 40
 """How many good parts a bad peer sends before it turns bad."""
@@ -24,7 +25,9 @@ PARTS_FIRST = 40
 
 def commit(attack: str) -> None:
     """Become the bad peer of that name; the empty name is a good one."""
-    if attack:
+    if attack == "twice":
+        setattr(exchange.Exchange, "_send", _send_twice)  # noqa: B010
+    elif attack:
         setattr(exchange, "carry", _after(PARTS_FIRST, _ATTACKS[attack]))  # noqa: B010
 
 
@@ -99,6 +102,22 @@ def _is_our_daemon(pid: int) -> bool:
         return False
 
 
+_send = exchange.Exchange._send
+
+
+async def _send_twice(self: exchange.Exchange, line: Line) -> None:
+    """Open a second line to the same reducer, and send rubbish on it whatever it answers."""
+    second = await self._dial(self.peer)
+    group_id = self._group.order.group_id
+    await second.send(AveragingData(code=PART_FOR_AVERAGING, group_id=group_id), 10.0)
+    answer = await second.receive()
+    if answer is None or answer.code != DUPLICATE_PEER_ID:
+        os.killpg(0, signal.SIGKILL)  # it was let in: make the round fail
+    with suppress(OSError):
+        await second.send(carry(PART_FOR_AVERAGING, b"rubbish"), 10.0)
+    await _send(self, line)
+
+
 _ATTACKS: dict[str, Callable[[bytes], AveragingData]] = {
     "nan": _nan,
     "shape": _shape,
@@ -114,15 +133,6 @@ _ATTACKS: dict[str, Callable[[bytes], AveragingData]] = {
 async def _stream(p2p: P2P, victim: str, name: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     _, reader, writer = await p2p.call_binary_stream_handler(PeerID.from_base58(victim), name)
     return reader, writer
-
-
-async def second_stream(p2p: P2P, victim: str, name: str, key: str) -> int:
-    """Greet a reducer again in an attempt that runs; tells the code of the answer."""
-    line = Line(*await _stream(p2p, victim, name), OVERHEAD_BYTES)
-    await line.send(AveragingData(code=PART_FOR_AVERAGING, group_id=bytes.fromhex(key)), 10.0)
-    message = await line.receive()
-    line.hang_up()
-    return int(message.code) if message else -1
 
 
 async def giant_header(p2p: P2P, victim: str, name: str) -> int:

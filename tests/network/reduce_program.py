@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import threading
 from dataclasses import asdict
@@ -87,7 +86,6 @@ class Program:
 def run(settings: dict[str, Any], pipe: Connection) -> None:
     """Be a peer until the pipe closes."""
     os.setsid()
-    multiprocessing.set_start_method("fork", force=True)  # a fork server's child would inherit its method
     program = Program(settings, pipe)
     while True:
         try:

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,11 @@ class Peer:
         self.maddrs: list[str] = []
         self.pids: list[int] = []
 
+    @property
+    def main_pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
     def wait_until_up(self) -> None:
         hello = self.hear(START_S)
         self.peer_id, self.maddrs, self.pids = hello["peer_id"], hello["maddrs"], hello["pids"]
@@ -50,14 +56,16 @@ class Peer:
         answer: dict[str, Any] = self._pipe.recv()
         return answer
 
+    def has_answered(self) -> bool:
+        return self._pipe.poll()
+
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         self.tell(do, **arguments)
         return self.hear()
 
     def signal(self, number: signal.Signals) -> None:
         """Signal the whole tree."""
-        assert self._process.pid is not None
-        os.killpg(self._process.pid, number)
+        os.killpg(self.main_pid, number)
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):
@@ -135,3 +143,17 @@ def until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
+
+
+def status(pid: int) -> str:
+    """Read what the kernel says of a process; empty when there is none."""
+    try:
+        return Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return ""
+
+
+def gone(pid: int) -> bool:
+    """Tell whether a process has ended."""
+    said = status(pid)
+    return not said or "\nState:\tZ" in said

@@ -13,7 +13,9 @@ GOOD = {"key": "ab", "roster": ("A", "B"), "weights": (1, 2), "start_s": 1.0, "s
 
 
 @given(st.integers(0, 500), st.integers(1, 64), st.integers(1, 40))
-def test_every_element_lies_in_exactly_one_part(num_elements: int, num_members: int, part_elements: int) -> None:
+def test_every_element_lies_in_exactly_one_part(
+    num_elements: int, num_members: int, part_elements: int
+) -> None:
     slices = Slices(num_elements, num_members, part_elements)
     found = [
         element

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from paceline.learning.codecs import Fp32Codec
 from paceline.network.butterfly import Fault, ReduceOrder, ReduceOutcome
 from paceline.network.line import Line, carry, complaint
+from paceline.network.reducer import WINDOW
 from tests.network.loopback import PART_ELEMENTS, Loopback, Member, loopback
 
 SOON_S = 3.0
@@ -91,6 +92,23 @@ def test_a_member_that_cancels_ends_the_attempt_at_once_for_everybody() -> None:
         outcomes, seconds = asyncio.run(_disturbed(swarm, swarm.order(stall_s=15.0), cancel))
         assert _all_blame(outcomes, swarm.roster[1]), outcomes
         assert seconds < SOON_S
+
+
+def test_a_member_that_sends_and_never_reads_is_blamed_after_the_stall_limit() -> None:
+    async def play(swarm: Loopback) -> ReduceOutcome:
+        order = swarm.order(start_s=15.0, stall_s=1.0)
+        deaf, victim = swarm.members
+        working = asyncio.create_task(swarm.reduce(victim, order))
+        line = await swarm.greet(deaf.peer_id, victim.peer_id, order)
+        await _accepted(line)
+        for _ in range(WINDOW):
+            await line.send(_part(bytes(4 * swarm.part_elements)), 5.0)
+        return await working
+
+    with loopback(2, num_elements=4_000_000, part_elements=200_000) as swarm:
+        began = time.monotonic()
+        assert _all_blame([asyncio.run(play(swarm))], swarm.roster[0])
+        assert time.monotonic() - began < 2.0 + SOON_S
 
 
 def test_a_slow_member_is_waited_for_while_bytes_move() -> None:

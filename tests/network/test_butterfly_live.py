@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import secrets
+import signal
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.network.reduce_swarm import Peer, agreed, begin, expected, order_for, reduce, swarm
+from paceline.core.errors import ProcessDied
+from paceline.learning.codecs import make_codec
+from paceline.network import averager as averager_module
+from paceline.network.averager import Averager
+from paceline.network.butterfly import ReduceOrder
+from paceline.network.dht import PeerDht
+from tests.network import attacks
+from tests.network.reduce_swarm import (
+    Peer,
+    agreed,
+    begin,
+    expected,
+    gone,
+    order_for,
+    reduce,
+    swarm,
+    until,
+)
 
 pytestmark = pytest.mark.live
 
@@ -74,9 +97,11 @@ def test_an_attempt_is_never_made_twice(peers: list[Peer]) -> None:
 
 def test_a_cancelled_reduce_ends_soon_for_everybody(peers: list[Peer]) -> None:
     order = order_for(peers)
-    begin(peers[:3], order)  # the fourth never comes
-    peers[0].tell("cancel")
     began = time.monotonic()
+    begin(peers[:3], order)  # the fourth never comes
+    while not peers[0].has_answered():  # a cancel that comes before the reduce has begun does nothing
+        peers[0].tell("cancel")
+        time.sleep(0.05)
     outcomes = [peer.hear() for peer in peers[:3]]
     assert time.monotonic() - began < 10.0
     assert {outcome["blamed"] for outcome in outcomes} == {peers[0].peer_id}
@@ -90,6 +115,83 @@ def test_a_call_runs_in_the_averagers_process(peers: list[Peer]) -> None:
 
 def test_a_call_raises_what_the_function_raises_even_if_that_cannot_travel(peers: list[Peer]) -> None:
     assert peers[0].ask("call", function="fail")["error"] == "RuntimeError: Untransportable: one two"
+
+
+# --- one peer, in this process
+
+
+@pytest.fixture(scope="module")
+def dht() -> Iterator[PeerDht]:
+    with PeerDht() as started:
+        yield started
+
+
+def _alone(dht: PeerDht, **limits: float) -> ReduceOrder:
+    given = {"start_s": 5.0, "stall_s": 5.0, "total_s": 20.0, **limits}
+    return ReduceOrder(secrets.token_hex(32), (dht.peer_id.to_base58(),), (1,), **given)
+
+
+def _averager(dht: PeerDht) -> Averager:
+    # A name of its own each time: the daemon remembers the handlers of a killed process.
+    return Averager(dht, num_elements=10, codec=make_codec("fp32"), prefix=secrets.token_hex(4))
+
+
+def test_starting_leaves_sigint_as_it_was(dht: PeerDht) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with _averager(dht):
+        assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_member_alone_gets_its_own_values_back(dht: PeerDht) -> None:
+    with _averager(dht) as averager:
+        averager.buffer[:] = np.arange(10)
+        assert averager.reduce(_alone(dht)).complete
+        assert averager.buffer.tolist() == list(range(10))
+
+
+def test_a_reduce_ends_within_its_time_limit_whatever_happens(
+    dht: PeerDht, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(averager_module, "_GRACE_S", 1.0)
+    with _averager(dht) as averager:
+        assert averager.pid is not None
+        os.kill(averager.pid, signal.SIGSTOP)
+        began = time.monotonic()
+        with pytest.raises(ProcessDied):
+            averager.reduce(_alone(dht, total_s=1.0))
+        assert time.monotonic() - began < 10.0
+        until(lambda: not averager.is_alive())  # so that it can't write to the buffer any more
+
+
+def test_a_call_to_a_dead_averager_raises_and_does_not_hang(dht: PeerDht) -> None:
+    with _averager(dht) as averager:
+        assert averager.pid is not None
+        os.kill(averager.pid, signal.SIGKILL)
+        with pytest.raises(ProcessDied):
+            averager.call(attacks.sleep, 60.0, seconds=50.0)
+        averager.cancel()
+
+
+def test_a_call_that_takes_too_long_raises(dht: PeerDht) -> None:
+    with _averager(dht) as averager, pytest.raises(TimeoutError):
+        averager.call(attacks.sleep, 0.2, seconds=50.0)
+
+
+def test_nothing_lies_in_shared_memory_or_among_the_sockets_after_a_shutdown(dht: PeerDht) -> None:
+    def traces() -> set[Path]:
+        return {*Path("/tmp").glob(f"paceline-{os.getpid()}-*"), *Path("/dev/shm").glob("paceline*")}
+
+    before = traces()
+    with _averager(dht):
+        assert traces() > before
+    assert traces() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a killed peer's children live on")
+def test_the_process_dies_with_the_peer() -> None:
+    with swarm(1, num_elements=1, codec="fp32") as (peer,):
+        os.kill(peer.main_pid, signal.SIGKILL)
+        until(lambda: gone(peer.pids[1]))
 
 
 def test_peers_stop_cleanly(codec: str) -> None:

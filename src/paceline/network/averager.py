@@ -24,6 +24,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkProcess
 from types import TracebackType
 from typing import Any, Self
 
@@ -65,9 +66,9 @@ class Averager(DecentralizedAverager):  # type: ignore[misc]
 
     _inner_pipe: Any
     _outer_pipe: Any
-    # Else hivemind would take the list of a parent class that happened to be used before.
-    _rpc_handlers = None
-    _stub_type = None
+    # Hivemind's processes can only be forked, whatever the platform's default is.
+    _start_method = "fork"
+    _Popen = staticmethod(ForkProcess._Popen)
 
     def __init__(
         self,
@@ -253,6 +254,8 @@ class Averager(DecentralizedAverager):  # type: ignore[misc]
         self._reception.expect(order.group_id, self._attempt)
         try:
             return await self._attempt.run()
+        except Exception as error:
+            return ReduceOutcome(False, 0.0, 0, 0, f"an error in this peer: {error!r}", self._me)
         finally:
             self._attempt = None
             self._reception.forget_later(order.group_id)

@@ -143,12 +143,14 @@ class Fault(Exception):
         cause: What happened, in one clause.
         blamed: Peer id of who seems responsible, or "".
         final: Whether it ends the attempt for everybody, as far as its finder knows.
+        spread: Whom to name to other members.
     """
 
-    def __init__(self, cause: str, blamed: str = "", *, final: bool = False) -> None:
+    def __init__(self, cause: str, blamed: str = "", *, final: bool = False, spread: str = "") -> None:
         self.cause = cause
         self.blamed = blamed
         self.final = final
+        self.spread = spread or blamed
         super().__init__(cause)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
 from hivemind.proto.averaging_pb2 import (
@@ -107,19 +108,19 @@ class Exchange:
             await asyncio.sleep(_RETRY_S)
 
     async def _dialled(self) -> Line | None:
-        stall_s = self._group.order.stall_s
+        order = self._group.order
         try:
             line = self._line = await self._dial(self.peer)
-            await line.send(
-                AveragingData(code=PART_FOR_AVERAGING, group_id=self._group.order.group_id), stall_s
-            )
         except P2PDaemonError as error:
-            if time.monotonic() > self._last_reached_at + stall_s:
+            if time.monotonic() > self._last_reached_at + order.stall_s:
                 raise Fault(f"{short(self.peer)} can't be reached", self.peer) from error
             return None
-        except OSError as error:
+        except (OSError, EOFError) as error:
             raise Fault("this peer's network daemon is gone", self._group.terms.me, final=True) from error
         self._last_reached_at = time.monotonic()
+        greeting = AveragingData(code=PART_FOR_AVERAGING, group_id=order.group_id)
+        with suppress(OSError):  # hung up on: then there is no answer, either
+            await line.send(greeting, order.stall_s)
         return line
 
     async def _admitted(self, line: Line) -> bool:

@@ -67,13 +67,13 @@ def complaint(fault: Fault, code: int = CANCELLED) -> AveragingData:
     """Tell a fault to another member.
 
     Args:
-        fault: What happened; whom it blames goes into `peer_id`.
+        fault: What happened; whom to name goes into `peer_id`.
         code: What kind of answer it is.
 
     Returns:
         The message.
     """
-    return AveragingData(code=code, peer_id=base58.b58decode(fault.blamed))
+    return AveragingData(code=code, peer_id=base58.b58decode(fault.spread))
 
 
 def complained(message: AveragingData, speaker: str, me: str, roster: tuple[str, ...]) -> Fault:
@@ -83,8 +83,9 @@ def complained(message: AveragingData, speaker: str, me: str, roster: tuple[str,
         message: Anything that is neither a part nor a keep-alive.
         speaker: Peer id of who said it.
         me: Our own peer id.
-        roster: Who can be blamed. A speaker that blames nobody else of it, or us, is blamed itself: we know
-            of no fault of ours.
+        roster: Who can be blamed. A speaker that blames nobody else of it is blamed itself. So is one that
+            blames us, since we know of no fault of ours; yet to others we repeat what it says, so that a
+            sick member's word does not stand against that of whoever found it out.
 
     Returns:
         The fault.
@@ -92,7 +93,9 @@ def complained(message: AveragingData, speaker: str, me: str, roster: tuple[str,
     # Encoding is quadratic in the length, which the speaker chooses.
     accused = base58.b58encode(message.peer_id).decode() if len(message.peer_id) <= 64 else ""
     phrase = _CODES.get(message.code, f"answered with code {message.code}")
-    if accused in (me, speaker) or accused not in roster:
+    if accused == me:
+        return Fault(f"{short(speaker)} {phrase} and blames this peer", speaker, final=True, spread=me)
+    if accused == speaker or accused not in roster:
         return Fault(f"{short(speaker)} {phrase}", speaker, final=True)
     return Fault(f"{short(speaker)} {phrase} because of {short(accused)}", accused, final=True)
 

@@ -57,12 +57,14 @@ class Mailbox:
             if self._closed:
                 raise ProcessDied(self._process_name)
             self._asked += 1
-            self._open[self._asked] = answer
-            try:
-                send(self._asked)
-            except OSError as error:
-                del self._open[self._asked]
-                raise ProcessDied(self._process_name) from error
+            number = self._asked
+            self._open[number] = answer
+        try:  # not under the lock: answers must be collected meanwhile, or two full pipes wait for each other
+            send(number)
+        except OSError as error:
+            with self._lock:
+                self._open.pop(number, None)
+            raise ProcessDied(self._process_name) from error
         return answer
 
     def _collect(self, incoming: Connection) -> None:
