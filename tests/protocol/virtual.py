@@ -177,7 +177,7 @@ class VirtualSwarm:
                 self._reduce(peer, plan)
             case Apply(commit, _):
                 self.after(0.3, partial(self._apply, peer, peer.life, commit.state))
-            case Repair(donors, _):
+            case Repair(donors):
                 self.after(1.5, partial(self._repair, peer, peer.life, donors))
             case Finish():
                 peer.finished = True

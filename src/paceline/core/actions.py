@@ -97,12 +97,10 @@ class Repair:
     """Fetch history and state from others.
 
     Attributes:
-        donors: Peers that should have them, best first.
-        round_id: The commit that they have at least.
+        donors: Peers that say they have them, those known to the swarm first.
     """
 
     donors: tuple[str, ...]
-    round_id: int
 
 
 @dataclass(frozen=True)

@@ -76,19 +76,18 @@ def backers(commit: CommitRecord, receipts: Sequence[RoundReceipt]) -> set[str]:
         Peer ids, each counted once.
     """
     state = commit.state
-    wanted = (state.round_id, commit.ballot, state.plan_digest, state.weights_digest, state.momentum_digest)
+    wanted = (
+        *(commit.run_id, state.round_id, commit.ballot, commit.peer_id),
+        *(state.plan_digest, state.weights_digest, state.momentum_digest),
+    )
     return {
         receipt.peer_id
         for receipt in receipts
-        if (
-            receipt.round_id,
-            receipt.ballot,
-            receipt.plan_digest,
-            receipt.weights_digest,
-            receipt.momentum_digest,
+        if wanted
+        == (
+            *(receipt.run_id, receipt.round_id, receipt.ballot, receipt.coordinator),
+            *(receipt.plan_digest, receipt.weights_digest, receipt.momentum_digest),
         )
-        == wanted
-        and receipt.run_id == commit.run_id
     }
 
 
@@ -108,7 +107,7 @@ def is_backed(
     """
     return has_quorum(
         backers(commit, receipts),
-        electorate(head, commit.state.departed),
+        electorate(head, commit.departed),
         run_id=run.run_id,
         min_members=run.quorum.min_members,
     )
@@ -143,7 +142,7 @@ def check_link(
     if len({receipt.peer_id for receipt in receipts}) != len(receipts):
         raise HistoryBroken(where, "two receipts of one peer")
     if not is_backed(commit, receipts, head, run):
-        needed = quorum_size(electorate(head, commit.state.departed), run.quorum.min_members)
+        needed = quorum_size(electorate(head, commit.departed), run.quorum.min_members)
         raise HistoryBroken(where, f"{len(receipts)} receipts are no quorum of {needed}")
     return commit
 
@@ -158,22 +157,18 @@ def _check_state(commit: CommitRecord, head: GlobalState, run: RunConfig, where:
         raise HistoryBroken(where, "it does not follow the commit before it (prev_digest)")
     if state.global_weights:
         raise HistoryBroken(where, "it carries weights")
-    _check_members(state, head, where)
-    if commit.peer_id not in electorate(head) | set(state.participating_nodes):
-        raise HistoryBroken(where, "its publisher is no member")
+    _check_members(state, where)
+    if not set(commit.departed) <= set(head.participating_nodes) - set(state.participating_nodes):
+        raise HistoryBroken(where, "it declares strangers, or its own members, departed")
 
 
-def _check_members(state: GlobalState, head: GlobalState, where: str) -> None:
+def _check_members(state: GlobalState, where: str) -> None:
     nodes = state.participating_nodes
     if not nodes or len(nodes) != len(state.samples) or nodes != sorted(set(nodes)):
         raise HistoryBroken(where, "its list of participating nodes is malformed")
-    if not set(state.departed) <= set(head.participating_nodes) - set(nodes):
-        raise HistoryBroken(where, "it declares strangers, or its own members, departed")
     # Receipts vote for a plan by digest only: without this its publisher could credit whom it likes.
     if state.plan_digest != state.averaged_plan_digest():
-        raise HistoryBroken(
-            where, "its members, samples, loss or departed are not those of the plan voted for"
-        )
+        raise HistoryBroken(where, "its members, samples or loss are not those of the plan voted for")
 
 
 def _receipt(

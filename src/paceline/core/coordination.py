@@ -8,6 +8,7 @@ round can ever be committed (Paxos, with the averaged weights as the value).
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from paceline.core.actions import Action, Publish, Tell
@@ -26,6 +27,8 @@ from paceline.core.records import (
 from paceline.core.standing import Standing
 
 _RETRY_S, _MAX_RETRY_S = 0.5, 5.0
+MAX_OVER_MEDIAN = 16
+"""No member's weight is more than so many times the median weight of its roster."""
 
 
 @dataclass
@@ -104,7 +107,7 @@ class Coordination:
         ready = {p: r for p, r in standing.in_sync(now).items() if p in followers and p not in self.excluded}
         if now < self._not_before or self._should_wait(ready, standing, now):
             return []
-        departed = standing.departed(now)
+        departed = self._departed(ready, standing, now)
         members = sorted(ready)[: MAX_MEMBERS - len(departed)]  # both lists have to fit one record
         samples = [ready[peer].samples for peer in members]
         if not standing.is_quorum(members, departed) or sum(samples) == 0:
@@ -116,22 +119,27 @@ class Coordination:
         plan = self._draft(
             standing,
             roster=tuple(members),
-            samples=tuple(samples),
+            samples=sensible(samples),
             avg_loss=losses / sum(samples),
             departed=departed,
         )
         return self._announce(plan, now)
 
+    def _departed(self, voters: Collection[str], standing: Standing, now: float) -> tuple[str, ...]:
+        # Nobody is declared gone unless the round can't be committed otherwise.
+        return () if standing.is_quorum(voters, ()) else standing.departed(now)
+
     def _adopt(self, vote: Vote, standing: Standing, now: float) -> list[Action]:
         origin = standing.plans.get(vote.plan_digest)
         if origin is None:
             return []  # whoever voted for it hands it on: see RoundMachine
+        departed = self._departed(standing.followers(standing.term, standing.me), standing, now)
         plan = self._draft(
             standing,
             roster=origin.roster,
             samples=origin.samples,
             avg_loss=origin.avg_loss,
-            departed=origin.departed,
+            departed=tuple(peer for peer in departed if peer not in origin.roster),
             adopts=vote,
             origin=origin.origin or origin.ballot,
         )
@@ -207,6 +215,7 @@ class Coordination:
             state=state,
             ballot_term=plan.term,
             ballot_attempt=plan.attempt,
+            departed=plan.departed,
         )
         return [Publish(record)]
 
@@ -220,6 +229,31 @@ class Coordination:
         self.excluded |= silent | worst
         self._not_before = now + min(plan.attempt * _RETRY_S, _MAX_RETRY_S)
         return [Tell(AttemptVoided(round_id=plan.round_id, attempt=plan.attempt, cause=cause))]
+
+
+def sensible(samples: Sequence[int]) -> tuple[int, ...]:
+    """Limit what a peer's own word is worth: no weight above `MAX_OVER_MEDIAN` times the median one.
+
+    Args:
+        samples: Sequences trained on, as members state them.
+
+    Returns:
+        The weights, in the same order.
+    """
+    return tuple(min(stated, most_sensible(samples)) for stated in samples)
+
+
+def most_sensible(samples: Sequence[int]) -> int:
+    """Tell the largest weight that a roster's members may have.
+
+    Args:
+        samples: Sequences trained on, of all members.
+
+    Returns:
+        `MAX_OVER_MEDIAN` times the median of those that are not 0.
+    """
+    trained = sorted(stated for stated in samples if stated)
+    return MAX_OVER_MEDIAN * trained[(len(trained) - 1) // 2] if trained else 0
 
 
 def largest_agreement(receipts: dict[str, RoundReceipt]) -> list[str]:
@@ -262,5 +296,4 @@ def committed_state(plan: RoundPlan, receipt: RoundReceipt) -> GlobalState:
         prev_digest=plan.prev_digest,
         weights_digest=receipt.weights_digest,
         momentum_digest=receipt.momentum_digest,
-        departed=list(plan.departed),
     )

@@ -203,6 +203,19 @@ class QuorumMissing(Event):
     """Peers needed."""
 
 
+class RoundStalled(Event):
+    """Enough peers are here, and yet the round has not ended for long."""
+
+    round_id: int
+    """The round."""
+    seconds: float
+    """How long this peer has waited."""
+    term: int
+    """The term it is in."""
+    coordinator: str
+    """Whom it follows."""
+
+
 class CreditsCounted(Event):
     """The peer's balance after a commit."""
 

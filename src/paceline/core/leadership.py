@@ -37,6 +37,14 @@ class Leadership:
         """
         self._satisfied_at = now
 
+    def stood_still(self, seconds: float) -> None:
+        """Hold nobody's silence against them while this peer itself was stopped.
+
+        Args:
+            seconds: For how long it was.
+        """
+        self._satisfied_at += seconds
+
     def choose(self, now: float, *, may_lead: bool) -> bool:
         """Follow whoever a quorum follows; otherwise the first in line of the latest term.
 
@@ -88,6 +96,8 @@ class Leadership:
             return False
         elif patient and self._is_alive(standing.coordinator, now):
             return False
+        if not standing.is_quorum({*standing.live(now), standing.me}, standing.departed(now)):
+            return False  # whoever can't hear a quorum had better not unsettle one
         return self._enter(standing.term + 1, self._first_in_line(standing.term + 1, now, may_lead), now)
 
     def _is_for_others_to_decide(self, now: float) -> bool:
@@ -110,9 +120,13 @@ class Leadership:
         record = standing.live(now).get(standing.coordinator)
         if record and (record.round_id < standing.round_id or record.phase is Phase.REPAIR):
             return False
+        if record and record.term > standing.term:
+            return False  # it has gone on to a later term
+        if standing.is_established(standing.term, standing.coordinator, now):
+            # A coordinator that is heard but hears nobody, would keep all others waiting for ever.
+            return record is None or record.acts or record.round_id > standing.round_id
         rivals = {who for (term, who) in self._followed_by_others() if term == standing.term}
-        agreed = rivals <= {standing.coordinator}
-        return agreed or standing.is_established(standing.term, standing.coordinator, now)
+        return rivals <= {standing.coordinator}
 
     def _first_in_line(self, term: int, now: float, may_lead: bool) -> str:
         standing = self._standing

@@ -105,7 +105,7 @@ class PeerRecord(Record):
     """A peer's heartbeat: where it stands, whom it follows, what it has promised."""
 
     kind = "peer"
-    lifetime_s = 30.0
+    lifetime_s = 90.0  # so much may clocks differ; who is alive is judged by `lease_s`
 
     round_id: Count
     """The round it works on: one more than its last commit."""
@@ -129,6 +129,8 @@ class PeerRecord(Record):
     """Its latest vote in this round."""
     boot_id: Annotated[str, Field(max_length=16)] = ""
     """Random per start: tells two processes with one identity apart."""
+    acts: bool = False
+    """Whether the author coordinates and sees a quorum that follows it."""
     metrics_address: Annotated[str, Field(max_length=80)] = ""
     """`host:port` of its Prometheus endpoint, or empty."""
 
@@ -154,7 +156,7 @@ class RoundPlan(Record):
     avg_loss: Finite
     """Training loss over the members, weighted by samples."""
     departed: Annotated[tuple[PeerId, ...], Field(max_length=MAX_MEMBERS)] = ()
-    """Members of the last roster that count as gone for good."""
+    """Members of the last roster that don't count for this ballot's quorum: they are gone for good."""
     adopts: Vote | None = None
     """Set when this attempt averages nothing and only finishes an earlier one, whose plan it repeats."""
     origin: Ballot | None = None
@@ -192,6 +194,8 @@ class RoundReceipt(Record):
     """Term of the attempt."""
     attempt: Count
     """The attempt."""
+    coordinator: PeerId
+    """Author of the plan followed: nobody else may commit this attempt."""
     plan_digest: Digest
     """Digest of the plan followed."""
     complete: bool
@@ -257,8 +261,6 @@ class GlobalState(Frozen):
     """Digest of the anchor after this round (`paceline.core.digest`)."""
     momentum_digest: Digest = ""
     """Digest of the outer momentum after this round."""
-    departed: list[str] = Field(default_factory=list)
-    """Peers of the last roster that this commit declares gone."""
 
     def digest(self) -> str:
         """Identify this commit.
@@ -284,7 +286,7 @@ class CommitRecord(Record):
     """A committed round as the coordinator publishes it, with the ballot whose receipts back it."""
 
     kind = "commit"
-    lifetime_s = 3500.0
+    lifetime_s = 1800.0
 
     state: GlobalState
     """The commit itself."""
@@ -292,6 +294,8 @@ class CommitRecord(Record):
     """Term of the receipts that back it; later than `state.term` when the round was finished by another."""
     ballot_attempt: Count
     """Attempt of the receipts that back it."""
+    departed: Annotated[tuple[PeerId, ...], Field(max_length=MAX_MEMBERS)] = ()
+    """Members of the last roster that did not count for that ballot's quorum."""
 
     @property
     def ballot(self) -> Ballot:
@@ -372,7 +376,7 @@ def _plan_digest(source: RoundPlan | GlobalState, ballot: Ballot, members: Seque
     return _digest(
         [
             *(source.run_id, source.round_id, *ballot, source.prev_digest),
-            *(members, source.samples, source.avg_loss, source.departed),
+            *(members, source.samples, source.avg_loss),
         ]
     )
 

@@ -15,11 +15,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from paceline.core import chain
-from paceline.core.actions import Action, Apply, CancelReduce, Finish, Promise, Publish, Reduce, Repair, Tell
+from paceline.core.actions import Action, Apply, CancelReduce, Finish, Promise, Publish, Reduce, Tell
 from paceline.core.chain import Link
 from paceline.core.config import RunConfig
-from paceline.core.coordination import Coordination
+from paceline.core.coordination import Coordination, most_sensible
 from paceline.core.events import CoordinatorChanged, DriftDetected
+from paceline.core.lag import Lag
 from paceline.core.leadership import Leadership
 from paceline.core.records import (
     Ballot,
@@ -34,7 +35,7 @@ from paceline.core.records import (
 from paceline.core.standing import Standing
 from paceline.core.voice import Progress, Voice
 
-_REPAIR_AGAIN_S = 2.0
+_REPAIR_PATIENCE_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,7 @@ class RoundMachine:
         self.progress = Progress()
         self._promised = promised
         self.vote: Vote | None = None
-        if promised.vote is not None and promised.vote.round_id == self.standing.round_id:
-            self.vote = promised.vote
-            if promised.plan is not None:
-                self.standing.notice(promised.plan, b"", now)
+        self._recall_vote()
         self.is_coordinator = False
         self.voice = Voice(now)
         self._leadership = Leadership(self.standing, now)
@@ -101,8 +99,8 @@ class RoundMachine:
         self._staged = staged
         self._following: RoundPlan | None = None
         self._cancelled = False
-        self._behind_since: float | None = None
-        self._repair_after = float("-inf")
+        self._lag = Lag()
+        self._advanced_at = now
         self._finished_at: float | None = None
         self._finish_if_last(now)
         self._pending: list[Action] = []
@@ -153,11 +151,12 @@ class RoundMachine:
             head: The commit that this peer now stands on.
             now: Monotonic seconds.
         """
-        self.standing.move_to(head)
+        self.standing.move_to(head, now)
         self._coordination.begin_round(now)
         self._leadership.begin_round(now)
         self.progress, self.vote, self._staged, self._following = Progress(), None, None, None
-        self._behind_since = None
+        self._lag.caught_up()
+        self._recall_vote()
         self.phase = Phase.TRAIN
         self._finish_if_last(now)
 
@@ -169,7 +168,7 @@ class RoundMachine:
         """
         self.phase = Phase.TRAIN
         self.trained(self.progress)
-        self._repair_after = now + _REPAIR_AGAIN_S
+        self._lag.failed(now)
 
     def lost_result(self, now: float) -> None:
         """Note that the staged result can't be read back from disk: it has to come from others.
@@ -195,8 +194,8 @@ class RoundMachine:
         Returns:
             Actions, to be carried out in this order.
         """
-        actions = self._pending
-        self._pending = []
+        self._notice_standstill(now)
+        actions = self.take_pending()
         if self.phase is Phase.LEAVE:
             return [*actions, *self._speak(now)]
         if self.phase not in (Phase.APPLY, Phase.REPAIR):
@@ -210,6 +209,13 @@ class RoundMachine:
         actions += self.voice.complain(self.standing, waits=waits, now=now)
         return [*actions, *self._speak(now), *self._finish(now)]
 
+    def _notice_standstill(self, now: float) -> None:
+        # A stopped process must not wake up and take all others for dead.
+        gap, self._advanced_at = now - self._advanced_at, now
+        if gap > self.standing.run.pace.lease_s:
+            self.standing.stood_still(gap)
+            self._leadership.stood_still(gap)
+
     def _settle(self, now: float) -> list[Action]:
         # Apply a commit that is backed, or repair when the swarm is ahead.
         if self.phase is Phase.REDUCE:
@@ -220,7 +226,8 @@ class RoundMachine:
                     self.phase = Phase.APPLY
                     return [Apply(commit, Link(sealed, self.standing.sealed_backing(commit)))]
                 return [*self._tell_drift(commit.state), *self._repair(now)]
-        return self._repair(now) if self._is_behind(now) else []
+        behind = self._lag.is_behind(self.standing, has_result=self._staged is not None, now=now)
+        return self._repair(now) if behind else []
 
     def _tell_drift(self, committed: GlobalState) -> list[Action]:
         staged = self._staged
@@ -235,6 +242,14 @@ class RoundMachine:
             )
         ]
 
+    def _recall_vote(self) -> None:
+        # What was promised before a restart stays true when this peer gets back to that round.
+        vote, plan = self._promised.vote, self._promised.plan
+        if vote is not None and vote.round_id == self.standing.round_id:
+            self.vote = vote
+            if plan is not None:
+                self.standing.plans.setdefault(plan.digest(), plan)
+
     def _is_final(self, commit: CommitRecord) -> bool:
         head, state = self.standing.head, commit.state
         follows = state.round_id == self.standing.round_id and state.prev_digest == head.digest()
@@ -243,28 +258,12 @@ class RoundMachine:
         receipts = list(self.standing.receipts_of(commit.ballot).values())
         return chain.is_backed(commit, receipts, head, self.standing.run)
 
-    def _is_behind(self, now: float) -> bool:
-        mine = self.standing.round_id
-        ahead = [peer for peer, record in self.standing.live(now).items() if record.round_id > mine]
-        electors = set(self.standing.head.participating_nodes)
-        if not ahead or (electors and not electors & set(ahead) and 2 * len(ahead) < len(electors)):
-            self._behind_since = None
-            return False
-        self._behind_since = now if self._behind_since is None else self._behind_since
-        # With the average in hand, only the commit and its receipts are missing: give them time to arrive.
-        patience = self.standing.run.pace.lease_s if self._staged else 0.0
-        return now >= self._behind_since + patience
-
     def _repair(self, now: float) -> list[Action]:
-        if now < self._repair_after:
-            return []
-        live = self.standing.live(now)
-        rounds = {peer: record.round_id - 1 for peer, record in live.items() if peer != self.standing.me}
-        donors = sorted((p for p in rounds if rounds[p] >= self.standing.round_id), key=lambda p: -rounds[p])
-        if not donors:
+        order = self._lag.repair(self.standing, now)
+        if order is None:
             return []
         self.phase = Phase.REPAIR
-        return [Repair(tuple(donors), rounds[donors[0]])]
+        return [order]
 
     def _choose_coordinator(self, now: float) -> list[Action]:
         standing = self.standing
@@ -324,6 +323,7 @@ class RoundMachine:
             (plan.round_id, plan.term) == (standing.round_id, standing.term)
             and plan.prev_digest == standing.head.digest()
             and plan.ballot > current
+            and max(plan.samples) <= most_sensible(plan.samples)
             and (plan.adopts.plan_digest == plan.digest() if plan.adopts else standing.me in plan.roster)
             and gone
         )
@@ -338,6 +338,7 @@ class RoundMachine:
             round_id=plan.round_id,
             term=plan.term,
             attempt=plan.attempt,
+            coordinator=plan.peer_id,
             plan_digest=plan.digest(),
             complete=result is not None,
             weights_digest=result.weights_digest if result else "",
@@ -369,9 +370,11 @@ class RoundMachine:
         if self._finished_at is None:
             return []
         others = self.standing.live(now).values()
-        all_there = all(record.round_id >= self.standing.round_id for record in others)
-        patience = 2 * self.standing.run.pace.lease_s
-        return [Finish()] if all_there or now >= self._finished_at + patience else []
+        if all(record.round_id >= self.standing.round_id for record in others):
+            return [Finish()]
+        somebody_repairs = any(record.phase is Phase.REPAIR for record in others)
+        patience = _REPAIR_PATIENCE_S if somebody_repairs else 2 * self.standing.run.pace.lease_s
+        return [Finish()] if now >= self._finished_at + patience else []
 
     def _finish_if_last(self, now: float) -> None:
         if self.standing.head.round_id >= self.standing.run.rounds:

@@ -48,7 +48,8 @@ class Standing:
         term: The coordinator's term that this peer is in.
         coordinator: Whom it follows in that term, or "".
         peers: Latest heartbeat of every peer, this one included.
-        receipts: Receipts for the current round, with their sealed bytes, by author and ballot.
+        receipts: Receipts for the current round or the next, with their sealed bytes, by author, round and
+            ballot.
         plans: Plans for the current round by digest.
         orders: Latest plan for the current round of each coordinator.
         commits: Commits of the current round or later, with their sealed bytes, by publisher.
@@ -61,7 +62,7 @@ class Standing:
     term: int = 0
     coordinator: str = ""
     peers: dict[str, Sighting] = field(default_factory=dict)
-    receipts: dict[tuple[str, Ballot], tuple[RoundReceipt, bytes]] = field(default_factory=dict)
+    receipts: dict[tuple[str, int, Ballot], tuple[RoundReceipt, bytes]] = field(default_factory=dict)
     plans: dict[str, RoundPlan] = field(default_factory=dict)
     orders: dict[str, RoundPlan] = field(default_factory=dict)
     commits: dict[str, tuple[CommitRecord, bytes]] = field(default_factory=dict)
@@ -85,24 +86,42 @@ class Standing:
             known = self.peers.get(record.peer_id)
             if known is None or record.seq > known.record.seq:
                 self.peers[record.peer_id] = Sighting(record, now)
-        elif isinstance(record, RoundReceipt) and record.round_id >= self.round_id:
-            self.receipts.setdefault((record.peer_id, record.ballot), (record, sealed))
-        elif isinstance(record, RoundPlan) and record.round_id >= self.round_id:
-            self._notice_plan(record)
-        elif isinstance(record, CommitRecord) and record.state.round_id >= self.round_id:
-            self.commits[record.peer_id] = (record, sealed)
+        elif isinstance(record, CommitRecord):
+            if record.state.round_id >= self.round_id:
+                self.commits[record.peer_id] = (record, sealed)
+        elif isinstance(record, RoundReceipt | RoundPlan) and 0 <= record.round_id - self.round_id <= 1:
+            # Others may be one round ahead. What claims to be further ahead is of no use here.
+            self._notice_attempt(record, sealed)
 
-    def move_to(self, head: GlobalState) -> None:
-        """Stand on a new commit, and forget what concerned earlier rounds.
+    def move_to(self, head: GlobalState, now: float) -> None:
+        """Stand on a new commit, and forget what concerned earlier rounds, and peers long gone.
 
         Args:
             head: The commit just applied.
+            now: Monotonic seconds.
         """
         self.head = head
         self.receipts = {k: v for k, v in self.receipts.items() if v[0].round_id >= self.round_id}
         self.plans = {k: v for k, v in self.plans.items() if v.round_id >= self.round_id}
         self.orders = {k: v for k, v in self.orders.items() if v.round_id >= self.round_id}
         self.commits = {k: v for k, v in self.commits.items() if v[0].state.round_id >= self.round_id}
+        forgettable = self.run.quorum.departure_s
+        self.peers = {
+            peer: seen
+            for peer, seen in self.peers.items()
+            if peer == self.me or peer in head.participating_nodes or now - seen.seen_at < forgettable
+        }
+
+    def stood_still(self, seconds: float) -> None:
+        """Hold nobody's silence against them while this peer itself was stopped.
+
+        Args:
+            seconds: For how long it was.
+        """
+        self.started_at += seconds
+        self.peers = {
+            peer: Sighting(seen.record, seen.seen_at + seconds) for peer, seen in self.peers.items()
+        }
 
     def live(self, now: float) -> dict[str, PeerRecord]:
         """Find the peers whose heartbeat keeps coming.
@@ -215,6 +234,18 @@ class Standing:
         """
         return bool(coordinator) and self.is_quorum(self.followers(term, coordinator), self.departed(now))
 
+    def hears_quorum(self, now: float) -> bool:
+        """Decide whether this peer, as coordinator, hears a quorum of followers right now.
+
+        Args:
+            now: Monotonic seconds.
+
+        Returns:
+            Like `is_established` for this peer, but among the living only.
+        """
+        heard = self.followers(self.term, self.me).keys() & self.live(now).keys()
+        return self.is_quorum(heard, self.departed(now))
+
     def receipts_of(self, ballot: Ballot) -> dict[str, RoundReceipt]:
         """Collect the receipts of one attempt of the current round.
 
@@ -226,8 +257,8 @@ class Standing:
         """
         return {
             peer: receipt
-            for (peer, of_ballot), (receipt, _) in self.receipts.items()
-            if of_ballot == ballot and receipt.round_id == self.round_id
+            for (peer, round_id, of_ballot), (receipt, _) in self.receipts.items()
+            if (round_id, of_ballot) == (self.round_id, ballot)
         }
 
     def sealed_backing(self, commit: CommitRecord) -> tuple[bytes, ...]:
@@ -240,10 +271,13 @@ class Standing:
             Sealed receipts, sorted by author.
         """
         voted = chain.backers(commit, list(self.receipts_of(commit.ballot).values()))
-        return tuple(self.receipts[peer, commit.ballot][1] for peer in sorted(voted))
+        return tuple(self.receipts[peer, self.round_id, commit.ballot][1] for peer in sorted(voted))
 
-    def _notice_plan(self, plan: RoundPlan) -> None:
-        known = self.orders.get(plan.peer_id)
-        if known is None or (plan.round_id, plan.ballot) > (known.round_id, known.ballot):
-            self.orders[plan.peer_id] = plan
-        self.plans.setdefault(plan.digest(), plan)
+    def _notice_attempt(self, record: RoundReceipt | RoundPlan, sealed: bytes) -> None:
+        if isinstance(record, RoundReceipt):
+            self.receipts.setdefault((record.peer_id, record.round_id, record.ballot), (record, sealed))
+            return
+        known = self.orders.get(record.peer_id)
+        if known is None or (record.round_id, record.ballot) > (known.round_id, known.ballot):
+            self.orders[record.peer_id] = record
+        self.plans.setdefault(record.digest(), record)

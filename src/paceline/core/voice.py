@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from paceline.core import chain
 from paceline.core.actions import Action, Publish, Tell
 from paceline.core.election import quorum_size
-from paceline.core.events import PhaseChanged, QuorumMissing
+from paceline.core.events import PhaseChanged, QuorumMissing, RoundStalled
 from paceline.core.records import PeerRecord, Phase, Vote
 from paceline.core.standing import Standing
 
 HEARTBEAT_S = 2.0
 _COMPLAIN_EVERY_S = 10.0
+_WONDER_EVERY_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Voice:
         self._said: tuple[object, ...] = ()
         self._said_at = float("-inf")
         self._told_phase: Phase | None = None
-        self._accompanied_at = now
+        self._accompanied_at = self._waits_since = now
+        self._wondered_at = float("-inf")
 
     def speak(
         self, standing: Standing, phase: Phase, progress: Progress, vote: Vote | None, now: float
@@ -68,7 +70,8 @@ class Voice:
         Returns:
             A heartbeat to publish, or nothing.
         """
-        says = (standing.round_id, phase, standing.term, standing.coordinator, vote)
+        acts = standing.coordinator == standing.me and standing.hears_quorum(now)
+        says = (standing.round_id, phase, standing.term, standing.coordinator, vote, acts)
         if says == self._said and now < self._said_at + HEARTBEAT_S:
             return []
         self._said, self._said_at = says, now
@@ -92,6 +95,7 @@ class Voice:
             coordinator=standing.coordinator,
             vote=vote,
             boot_id=self.boot_id,
+            acts=acts,
             metrics_address=self.metrics_address,
         )
         return [*told, Publish(record)]
@@ -108,11 +112,26 @@ class Voice:
             A fact to tell now and then while that lasts.
         """
         here, departed = standing.in_sync(now), standing.departed(now)
+        if not waits:
+            self._waits_since = now
         if not waits or standing.is_quorum(here, departed):
             self._accompanied_at = now
-            return []
+            return self._wonder(standing, now)
         if now < self._accompanied_at + _COMPLAIN_EVERY_S:
             return []
         self._accompanied_at = now
         needed = quorum_size(chain.electorate(standing.head, departed), standing.run.quorum.min_members)
         return [Tell(QuorumMissing(got=len(here), needed=needed))]
+
+    def _wonder(self, standing: Standing, now: float) -> list[Action]:
+        patience = standing.run.pace.start_s + standing.run.pace.reduce_s
+        if now < max(self._waits_since + patience, self._wondered_at + _WONDER_EVERY_S):
+            return []
+        self._wondered_at = now
+        stalled = RoundStalled(
+            round_id=standing.round_id,
+            seconds=now - self._waits_since,
+            term=standing.term,
+            coordinator=standing.coordinator,
+        )
+        return [Tell(stalled)]

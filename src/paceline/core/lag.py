@@ -1,0 +1,73 @@
+"""Falling behind: noticing that the swarm has gone on, and asking for a repair, ever more rarely if in vain.
+
+Anybody may claim any round. So a claim only makes this peer look for history that verifies, those whom the
+swarm knows are asked first, and whoever cries wolf is soon asked no more often than once a minute.
+"""
+
+from __future__ import annotations
+
+from paceline.core.actions import Repair
+from paceline.core.standing import Standing
+
+_AGAIN_S, _RARELY_S = 2.0, 60.0
+
+
+class Lag:
+    """One peer's view of how far it is behind."""
+
+    def __init__(self) -> None:
+        self._behind_since: float | None = None
+        self._not_before = float("-inf")
+        self._failures = 0
+
+    def caught_up(self) -> None:
+        """Note that this peer stands on a new commit."""
+        self._behind_since, self._failures = None, 0
+
+    def failed(self, now: float) -> None:
+        """Note a repair that brought nothing.
+
+        Args:
+            now: Monotonic seconds.
+        """
+        self._not_before = now + min(_AGAIN_S * 2.0**self._failures, _RARELY_S)
+        self._failures += 1
+
+    def is_behind(self, standing: Standing, *, has_result: bool, now: float) -> bool:
+        """Decide whether the others have gone on without this peer.
+
+        Args:
+            standing: What this peer knows.
+            has_result: Whether it holds this round's result: then only the commit and its receipts are
+                missing, and get time to arrive.
+            now: Monotonic seconds.
+
+        Returns:
+            Whether to ask for a repair.
+        """
+        if all(record.round_id <= standing.round_id for record in standing.live(now).values()):
+            self._behind_since = None
+            return False
+        self._behind_since = now if self._behind_since is None else self._behind_since
+        patience = standing.run.pace.lease_s if has_result else 0.0
+        return now >= self._behind_since + patience
+
+    def repair(self, standing: Standing, now: float) -> Repair | None:
+        """Ask for a repair, unless one has just failed or nobody is ahead.
+
+        Args:
+            standing: What this peer knows.
+            now: Monotonic seconds.
+
+        Returns:
+            The order, or None.
+        """
+        if now < self._not_before:
+            return None
+        live = standing.live(now)
+        ahead = {
+            p: r.round_id for p, r in live.items() if r.round_id > standing.round_id and p != standing.me
+        }
+        known = set(standing.head.participating_nodes)
+        donors = sorted(ahead, key=lambda peer: (peer not in known, -ahead[peer]))
+        return Repair(tuple(donors)) if donors else None
