@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -208,7 +209,7 @@ class RunConfig(Frozen):
         """
         return hashlib.sha256(self.document().encode()).hexdigest()
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         """The run's name with the first eight digits of its digest."""
         return f"{self.name}-{self.digest()[:8]}"

@@ -13,7 +13,8 @@ import hashlib
 import json
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import msgpack
 from pydantic import (
@@ -61,6 +62,13 @@ class Frozen(BaseModel):
     """Base of everything that crosses a border: immutable, and unknown keys are an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    def __copy__(self) -> Self:
+        # A changed copy has other digests: what was worked out from the fields stays behind.
+        copied = super().__copy__()
+        for name in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[name]
+        return copied
 
 
 class Record(Frozen):
@@ -179,6 +187,10 @@ class RoundPlan(Record):
         Returns:
             SHA-256 over what the average depends on; for an adopting plan, that of the plan it adopts.
         """
+        return self._digest_once
+
+    @cached_property
+    def _digest_once(self) -> str:
         return _plan_digest(self, self.origin or self.ballot, self.roster)
 
 
@@ -268,6 +280,10 @@ class GlobalState(Frozen):
         Returns:
             SHA-256 over the canonical packing of all fields: the `prev_digest` of the next round.
         """
+        return self._digest_once
+
+    @cached_property
+    def _digest_once(self) -> str:
         return _digest(self.model_dump())
 
     def averaged_plan_digest(self) -> str:
@@ -279,6 +295,10 @@ class GlobalState(Frozen):
         Returns:
             What `RoundPlan.digest` gives for the plan with this commit's content.
         """
+        return self._averaged_plan_digest_once
+
+    @cached_property
+    def _averaged_plan_digest_once(self) -> str:
         return _plan_digest(self, Ballot(self.term, self.attempt), self.participating_nodes)
 
 
