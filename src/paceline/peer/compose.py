@@ -13,7 +13,6 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from paceline.core.actions import Promise
 from paceline.core.config import Handout, NodeConfig, RunConfig, SwarmConfig
 from paceline.core.errors import CheckpointError, ProcessDied
 from paceline.core.events import Emit, PeerStarted
@@ -203,16 +202,13 @@ def _start_averager(stack: ExitStack, dht: PeerDht, run: RunConfig, lending: Len
 def _restore(run: RunConfig, key: SigningKey, ledger: Ledger, shelf: Shelf, learner: Learner) -> RoundMachine:
     # A log whose head has no state on this disk is as good as none: the peer repairs itself from others.
     head, promised = ledger.head(), ledger.promised()
-    has_state = head.round_id == 0
-    if not has_state:
+    if head.round_id:
         try:
             learner.stand_on(shelf.promote(head), head, keep_inner_state=False)
-            has_state = True
         except CheckpointError:
-            head, promised = learner.first, Promise(term=promised.term)
-    machine = RoundMachine(
-        run, key.peer_id, head, time.monotonic(), promised, shelf.recall(promised.vote) if has_state else None
-    )
+            head = learner.first
+    # The promise holds in any case: its vote counts again once this peer is back in that round.
+    machine = RoundMachine(run, key.peer_id, head, time.monotonic(), promised, shelf.recall(promised.vote))
     machine.voice.boot_id = new_boot_id(time.time())
     return machine
 
