@@ -6,14 +6,15 @@ strangers is added here:
 - `hardening`: every correction to hivemind itself, with its reason;
 - `dht`: the DHT's process, safe to use from many threads, gone when its parent is gone;
 - `butterfly`: what an all-reduce computes, and the vocabulary around it;
-- `line`, `reducer`, `exchange`, `attempt`, `reception`: how it travels, one file per role;
-- `averager`: the process in which all that runs, and its surface: `Averager.reduce`;
-- `identity`, `board`: a peer's key, and the signed records on the DHT;
-- `library`, `donor`, `fetcher`, `transfer`: state and history for whoever joins.
+- `line`, `group`, `reducer`, `exchange`, `attempt`, `reception`: how it travels, one file per role;
+- `averager`, `mailbox`: the process in which all that runs, and how it is asked: `Averager.reduce`;
+- `identity`: a peer's key file;
+- `board`, `validator`: the signed records on the DHT, and what is accepted as one;
+- `transfer`: state and history for whoever joins.
 
 Usage, in the main thread and before any other fork or CUDA call (the children are forked):
 
-    with PeerDht(...) as dht, Averager(dht, ...) as averager:
+    with PeerDht(seeds) as dht, Averager(dht, num_elements=n, codec=codec, prefix="run") as averager:
         averager.buffer[:] = values
         outcome = averager.reduce(order)
 """
