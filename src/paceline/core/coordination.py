@@ -8,10 +8,12 @@ round can ever be committed (Paxos, with the averaged weights as the value).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from paceline.core import chain
 from paceline.core.actions import Action, Publish, Tell
+from paceline.core.election import has_quorum
 from paceline.core.events import AttemptVoided, RoundPlanned
 from paceline.core.pace import straggler_deadline
 from paceline.core.records import (
@@ -102,7 +104,11 @@ class Coordination:
             }
             # Any quorum's promises will do: if one has no vote among it, nothing can have been committed.
             if not standing.is_quorum(set(followers) - set(votes), standing.departed(now)):
-                return self._adopt(max(votes.values(), key=lambda vote: vote.ballot), standing, now)
+                results = perhaps_decided(votes, set(followers), standing, standing.departed(now))
+                if len(results) > 1:
+                    return []  # wait for those whose votes tell
+                if results:
+                    return self._adopt(results[0], standing, now)
         self._may_choose = True
         ready = {p: r for p, r in standing.in_sync(now).items() if p in followers and p not in self.excluded}
         if now < self._not_before or self._should_wait(ready, standing, now):
@@ -229,6 +235,41 @@ class Coordination:
         self.excluded |= silent | worst
         self._not_before = now + min(plan.attempt * _RETRY_S, _MAX_RETRY_S)
         return [Tell(AttemptVoided(round_id=plan.round_id, attempt=plan.attempt, cause=cause))]
+
+
+def perhaps_decided(
+    votes: Mapping[str, Vote], followers: Collection[str], standing: Standing, departed: Collection[str]
+) -> list[Vote]:
+    """Find which results of the latest ballot may already have been committed.
+
+    Members that drifted apart vote for different results in one ballot, and yet one of these may have had a
+    quorum: that of the followers who voted for it, and of peers of whom nothing is known.
+
+    Args:
+        votes: Latest votes of followers in this round; at least one.
+        followers: A quorum, none of which will vote in an earlier term any more.
+        standing: What this peer knows.
+        departed: Members of the last roster that don't count.
+
+    Returns:
+        One vote per result. With none, nothing was decided; of several, at most one was.
+    """
+    latest = max(vote.ballot for vote in votes.values())
+    said = {peer: vote for peer, vote in votes.items() if vote.ballot == latest}
+    results = sorted(set(said.values()), key=Vote.model_dump_json)
+    if len(results) == 1:
+        return results
+    for peer, receipt in standing.receipts_of(latest).items():
+        if (vote := receipt.vote()) is not None:
+            said.setdefault(peer, vote)
+    electors = chain.electorate(standing.head, tuple(departed))
+    unknown = electors - set(followers) - set(said)
+    run_id = standing.run.run_id
+    return [
+        result
+        for result in results
+        if has_quorum({peer for peer in said if said[peer] == result} | unknown, electors, run_id=run_id)
+    ]
 
 
 def sensible(samples: Sequence[int]) -> tuple[int, ...]:

@@ -1,0 +1,114 @@
+"""Claims about members that drift apart in the very attempt that a new coordinator has to finish."""
+
+from __future__ import annotations
+
+from paceline.core.actions import Publish
+from paceline.core.chain import genesis
+from paceline.core.coordination import Coordination
+from paceline.core.records import PeerRecord, Phase, RoundPlan, RoundReceipt, Vote
+from paceline.core.standing import Standing
+from tests.protocol.virtual import make_run, peer_ids
+
+PEERS = peer_ids(5)
+RUN = make_run(PEERS)
+GENESIS = genesis(RUN, "00" * 32, "11" * 32)
+OLD_PLAN = RoundPlan(
+    run_id=RUN.run_id,
+    peer_id=PEERS[0],
+    seq=1,
+    expires_at=1e9,
+    round_id=1,
+    term=1,
+    attempt=0,
+    prev_digest=GENESIS.digest(),
+    roster=tuple(PEERS),
+    samples=(8,) * 5,
+    avg_loss=2.0,
+)
+
+
+def vote_for(digest: str) -> Vote:
+    return Vote(
+        round_id=1,
+        term=1,
+        attempt=0,
+        plan_digest=OLD_PLAN.digest(),
+        weights_digest=digest * 32,
+        momentum_digest=digest * 32,
+    )
+
+
+COMMON, DRIFTED = vote_for("aa"), vote_for("bb")
+
+
+def heartbeat(peer_id: str, vote: Vote | None) -> PeerRecord:
+    return PeerRecord(
+        run_id=RUN.run_id,
+        peer_id=peer_id,
+        seq=1,
+        expires_at=1e9,
+        round_id=1,
+        head_digest=GENESIS.digest(),
+        phase=Phase.WAIT,
+        inner_step=10,
+        samples=8,
+        samples_per_s=1.0,
+        loss=2.0,
+        term=2,
+        coordinator=PEERS[4],
+        vote=vote,
+    )
+
+
+def receipt(peer_id: str, vote: Vote) -> RoundReceipt:
+    return RoundReceipt(
+        run_id=RUN.run_id,
+        peer_id=peer_id,
+        seq=1,
+        expires_at=1e9,
+        round_id=1,
+        term=1,
+        attempt=0,
+        coordinator=PEERS[0],
+        plan_digest=vote.plan_digest,
+        complete=True,
+        weights_digest=vote.weights_digest,
+        momentum_digest=vote.momentum_digest,
+    )
+
+
+def plan_after(votes: dict[int, Vote | None], receipts: dict[int, Vote]) -> RoundPlan | None:
+    """Tell what the coordinator of term 2 plans when these peers follow it, and these receipts are seen."""
+    standing = Standing(run=RUN, me=PEERS[4], head=GENESIS, started_at=0.0, term=2, coordinator=PEERS[4])
+    standing.notice(OLD_PLAN, b"", 0.0)
+    for number, vote in votes.items():
+        standing.notice(heartbeat(PEERS[number], vote), b"", 0.0)
+    for number, voted in receipts.items():
+        standing.notice(receipt(PEERS[number], voted), b"", 0.0)
+    coordination = Coordination()
+    coordination.begin_round(0.0)
+    coordination.watch(standing, 1.0)
+    actions = coordination.act(standing, 1.0)
+    plans = [a.record for a in actions if isinstance(a, Publish) and isinstance(a.record, RoundPlan)]
+    return plans[0] if plans else None
+
+
+def test_a_drifted_members_vote_is_never_finished_when_the_others_may_have_decided() -> None:
+    # 0, 1 and 3 voted alike: a quorum. 0 has committed and died, 1 is cut off.
+    plan = plan_after({2: DRIFTED, 3: COMMON, 4: None}, {0: COMMON, 1: COMMON})
+    assert plan is not None and plan.adopts == COMMON
+
+
+def test_nothing_is_finished_while_either_of_two_results_may_have_been_decided() -> None:
+    assert plan_after({2: DRIFTED, 3: COMMON, 4: None}, {}) is None
+
+
+def test_a_round_starts_again_when_drift_left_no_result_with_a_quorum() -> None:
+    votes: dict[int, Vote | None] = {0: vote_for("cc"), 1: COMMON, 2: DRIFTED, 3: vote_for("dd"), 4: None}
+    plan = plan_after(votes, {})
+    assert plan is not None and plan.adopts is None
+
+
+def test_a_single_result_is_always_finished() -> None:
+    plan = plan_after({2: None, 3: COMMON, 4: None}, {})
+    assert plan is not None and plan.adopts == COMMON
