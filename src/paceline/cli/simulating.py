@@ -1,0 +1,144 @@
+"""`simulate`: the round protocol on thousands of bad days."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from paceline.cli.screen import console
+from paceline.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from paceline.simulate.day import Day
+    from paceline.simulate.many import Tally
+
+_EXIT_VIOLATED = 1
+_SHOWN = 20
+
+
+def simulate(
+    seeds: Annotated[int, typer.Option(min=1, help="How many days to simulate.")] = 1000,
+    first: Annotated[int, typer.Option(min=0, help="The first day's seed.")] = 0,
+    peers: Annotated[str, typer.Option(metavar="N..M", help="The least and the most founders.")] = "3..12",
+    seed: Annotated[int | None, typer.Option(min=0, help="Replay this one day, step by step.")] = None,
+    scale: Annotated[
+        int | None, typer.Option(min=2, help="Measure how rounds grow up to so many peers instead.")
+    ] = None,
+    processes: Annotated[
+        int, typer.Option(min=0, help="How many to simulate at once; 0 for one per core.")
+    ] = 0,
+) -> None:
+    """Drive the round protocol through bad days in virtual time, and check its promises after every event.
+
+    Crashes, restarts, lost disks, pauses, slow peers, lost, late, doubled and reordered records, partitions,
+    clocks that are off, torn all-reduces, drift; then peace, in which a round must commit in time. Says which
+    promise broke on which day and exits with 1.
+
+        paceline simulate --seeds 10000 --peers 3..12
+
+        paceline simulate --seed 4711
+
+        paceline simulate --scale 1000
+    """
+    sizes = _sizes(peers)
+    if scale is not None:
+        _grow(scale)
+    elif seed is not None:
+        _replay(seed, sizes)
+    else:
+        _simulate(range(first, first + seeds), sizes, processes or os.cpu_count() or 1)
+
+
+def _sizes(text: str) -> tuple[int, int]:
+    least, _, most = text.partition("..")
+    try:
+        sizes = int(least), int(most or least)
+    except ValueError:
+        sizes = (0, 0)
+    if not 2 <= sizes[0] <= sizes[1] <= 64:
+        raise ConfigError(f"--peers {text} is no range within 2..64", "write it like 3..12")
+    return sizes
+
+
+def _simulate(seeds: range, sizes: tuple[int, int], processes: int) -> None:
+    from paceline.simulate.many import Tally, live_through_many
+
+    tally, began = Tally(), time.monotonic()
+    columns = (TextColumn("days"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(), transient=True) as progress:
+        task = progress.add_task("days", total=len(seeds))
+        for day in live_through_many(seeds, sizes, processes):
+            tally.add(day)
+            progress.advance(task)
+            if day.violation and len(tally.violations) <= _SHOWN:
+                _show_violation(day)
+    _show_tally(tally, time.monotonic() - began)
+    if tally.violations:
+        raise typer.Exit(_EXIT_VIOLATED)
+
+
+def _show_violation(day: Day) -> None:
+    console().print(f"seed {day.seed}: {day.what}", markup=False)
+
+
+def _show_tally(tally: Tally, seconds: float) -> None:
+    verdict = f"{len(tally.violations)} violations" if tally.violations else "no violation"
+    console().print(
+        f"{tally.days:,} days, {tally.rounds:,} rounds and {tally.virtual_s / 3600:,.0f} virtual hours "
+        f"in {seconds:,.0f} s: {verdict}",
+        markup=False,
+    )
+    console().print(
+        f"a round committed everywhere {tally.recovery_s(0.5):.0f} s after the last fault in the median, "
+        f"{tally.recovery_s(0.99):.0f} s at the 99th percentile, {tally.recovery_s(1.0):.0f} s at most",
+        markup=False,
+    )
+
+
+def _replay(seed: int, sizes: tuple[int, int]) -> None:
+    from paceline.core.signing import short
+    from paceline.simulate.day import live_through
+
+    screen = console()
+
+    def tell(now: float, peer_id: str, what: str) -> None:
+        screen.print(f"{now:8.2f}  {short(peer_id):6}  {what}", markup=False, highlight=False, soft_wrap=True)
+
+    day = live_through(seed, sizes, tell=tell)
+    ended = (
+        day.what or f"{day.rounds} rounds committed; all is well {day.recovery_s:.0f} s after the last fault"
+    )
+    screen.print(f"seed {seed}, {day.peers} founders: {ended}", markup=False)
+    if day.violation:
+        raise typer.Exit(_EXIT_VIOLATED)
+
+
+def _grow(largest: int) -> None:
+    from paceline.core.records import MAX_MEMBERS
+    from paceline.simulate.scale import measure
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("peers", "virtual s per round", "records read per peer and round", "roster", "ever in one"):
+        table.add_column(title, justify="right")
+    sizes = [size for size in (4, 8, 16, 32, 64, 128, 256, 512) if size < largest]
+    for size in (*sizes, largest):
+        growth = measure(size)
+        table.add_row(
+            f"{size:,}",
+            f"{growth.round_s:.1f}",
+            f"{growth.messages:,.0f}",
+            f"{growth.members}",
+            f"{growth.rosters:,}",
+        )
+    console().print(table)
+    if largest > MAX_MEMBERS:
+        console().print(
+            f"A roster holds at most {MAX_MEMBERS} peers: beyond that the rest follow every round and repair "
+            "themselves to its commit, but their training is in none. Larger swarms need groups.",
+            markup=False,
+        )
