@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from paceline.core import chain
 from paceline.core.chain import Link
 from paceline.core.config import RunConfig
-from paceline.core.errors import TransferFailed
+from paceline.core.errors import HistoryBroken, TransferFailed
 from paceline.core.records import GlobalState, Vote
+from paceline.ledger import Ledger
 from paceline.network.averager import Averager
 from paceline.network.transfer import (
     FetchedHistory,
@@ -34,16 +34,16 @@ class CaughtUp:
     """What a repair brought.
 
     Attributes:
-        links: The links that were missing, all checked.
-        head: The last commit among them, or the one asked from when only its state was missing.
+        head: The last commit in the log now.
         path: The checkpoint of that commit.
-        fetched: How the state came.
+        size_bytes: How much state came from others; 0 when it was on this disk already.
+        donors: Who sent it.
     """
 
-    links: tuple[Link, ...]
     head: GlobalState
     path: Path
-    fetched: FetchOutcome
+    size_bytes: int
+    donors: tuple[str, ...]
 
 
 class CatchUp:
@@ -60,11 +60,12 @@ class CatchUp:
         """
         self._run, self._averager, self._shelf, self._num_elements = run, averager, shelf, num_elements
 
-    def repair(self, head: GlobalState, donors: tuple[str, ...]) -> CaughtUp:
-        """Fetch all that follows a commit, and the state at its end. Changes nothing but files of its own.
+    def repair(self, ledger: Ledger, stands_on: int, donors: tuple[str, ...]) -> CaughtUp:
+        """Fetch all that follows the log's last commit, and the state at its end.
 
         Args:
-            head: The last commit in this peer's log.
+            ledger: The run log; history that verifies is appended at once, so that nothing is fetched twice.
+            stands_on: Round of the commit whose state this peer has in memory.
             donors: Whom to ask, best first.
 
         Returns:
@@ -72,16 +73,30 @@ class CatchUp:
 
         Raises:
             TransferFailed: No donor had it, or what came did not match.
-            LedgerError: The history does not follow from `head`.
+            HistoryBroken: All that came does not follow from this peer's log: one of the two is a fork.
         """
-        links: list[Link] = []
-        while page := self._history(head, donors):
-            for link in page:
-                head = chain.check_link(link, head, self._run).state
-            links.extend(page)
+        broken = self._extend(ledger, donors)
+        head = ledger.head()
+        if head.round_id <= stands_on:
+            raise broken or TransferFailed("whoever claims to be ahead has no history that shows it", "go on")
+        if self._shelf.holds(head.round_id, head.weights_digest):
+            return CaughtUp(head, self._shelf.promote(head), 0, ())
         path = self._shelf.committed(head.round_id)
         fetched = self.fetch_result(head, donors, path)
-        return CaughtUp(tuple(links), head, path, fetched)
+        return CaughtUp(head, path, fetched.size_bytes, tuple(fetched.donors))
+
+    def _extend(self, ledger: Ledger, donors: tuple[str, ...]) -> HistoryBroken | None:
+        broken: HistoryBroken | None = None
+        for donor in donors:
+            try:
+                while page := self._history(ledger.head(), donor):
+                    for link in page:
+                        ledger.append(link)
+            except HistoryBroken as error:
+                broken = error  # the next one may tell the truth
+            except TransferFailed:
+                continue
+        return broken
 
     def fetch_result(self, source: GlobalState | Vote, donors: tuple[str, ...], path: Path) -> FetchOutcome:
         """Fetch one state and make a checkpoint of it.
@@ -115,13 +130,14 @@ class CatchUp:
         self._shelf.take_in(raw, source, path)
         return outcome
 
-    def _history(self, head: GlobalState, donors: tuple[str, ...]) -> tuple[Link, ...]:
+    def _history(self, head: GlobalState, donor: str) -> tuple[Link, ...]:
+        limits = TransferLimits(total_s=_HISTORY_TIMEOUT_S)
         found: FetchedHistory = self._averager.call(
             fetch_history,
-            timeout_s=_HISTORY_TIMEOUT_S,
-            donors=list(donors),
+            timeout_s=limits.total_s + limits.stall_s,
+            donors=[donor],
             prefix=self._averager.prefix,
             want=HistoryWant(after_round=head.round_id),
-            limits=TransferLimits(total_s=_HISTORY_TIMEOUT_S),
+            limits=limits,
         )
         return found.links

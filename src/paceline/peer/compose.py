@@ -230,12 +230,12 @@ def _check_children(dht: PeerDht, averager: Averager) -> None:
 
 def _health(pacer: Pacer) -> Health:
     machine = pacer.machine
-    leaving = machine.phase is Phase.LEAVE
+    cause = "leaving" if machine.phase is Phase.LEAVE else "the worker hangs" if pacer.is_stuck else ""
     return Health(
-        healthy=not leaving,
+        healthy=not cause,
         round_id=machine.standing.round_id,
         phase=machine.phase,
-        cause="leaving" if leaving else "",
+        cause=cause,
     )
 
 

@@ -11,7 +11,7 @@ from paceline.core.errors import JoinError, RunMismatch
 from paceline.core.records import RunRecord
 from paceline.network.board import Board
 
-_PATIENCE_S = 20.0
+_PATIENCE_S, _FIRST_PATIENCE_S = 20.0, 1.5
 _LOOK_AGAIN_S = 0.5
 
 
@@ -55,13 +55,12 @@ def find_run(board: Board, target: Handout | str, patience_s: float = _PATIENCE_
     """
     pinned = target.digest if isinstance(target, Handout) else None
     ours = target.run_config if isinstance(target, Handout) else None
-    deadline = time.monotonic() + (0.0 if ours else patience_s)
+    # The first peer of a new run finds no announcement, but one slow answer is no proof of that.
+    deadline = time.monotonic() + (_FIRST_PATIENCE_S if ours else patience_s)
     while True:
         announced = _announced(board)
         if pinned in announced:
             return announced[pinned]
-        if ours is not None and not announced:
-            return ours  # the first peer of a new run
         if announced and pinned is not None:
             raise RunMismatch(pinned, ", ".join(announced))
         if len(announced) == 1:
@@ -70,6 +69,8 @@ def find_run(board: Board, target: Handout | str, patience_s: float = _PATIENCE_
             names = ", ".join(run.run_id for run in announced.values())
             raise JoinError(f"several runs are announced there: {names}", "join with the run.json of one")
         if time.monotonic() >= deadline:
+            if ours is not None:
+                return ours
             raise JoinError(
                 f"no run was announced within {patience_s:.0f} s",
                 "wait until a peer of the run is there, or join with its run.json",

@@ -90,6 +90,7 @@ class Learner:
         """Drop local weights and inner state of this round: they have gone bad."""
         self._trainer.reset()
         self._view.write(self._outer.anchor)
+        self._loss_sum, self._loss_count = 0.0, 0
         self.progress = Progress(inner_step=self.progress.inner_step)
 
     def step(self) -> tuple[StepResult, float]:

@@ -36,6 +36,7 @@ from paceline.peer.twins import TwinFound
 Order = Reduce | Apply | Repair | Finish
 _KINDS = ("peer", "plan", "receipt", "commit")
 _REFRESH_S = 5.0
+_STUCK_S = 300.0
 _ANNOUNCE_RUN_S = 300.0
 _UNHURRIED = 2.5  # while training, the board is read so many times less often
 
@@ -89,6 +90,7 @@ class Pacer:
         self._stopping = threading.Event()
         self._error: BaseException | None = None
         self._refreshed_at = self._announced_at = float("-inf")
+        self._worker_seen_at = time.monotonic()
         self._thread = threading.Thread(target=self._drive, name="pacer", daemon=True)
 
     def start(self) -> None:
@@ -103,6 +105,11 @@ class Pacer:
         self._wake.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(timeout=15.0)
+
+    @property
+    def stands_on(self) -> int:
+        """Round of the commit on which this peer stands."""
+        return self.machine.standing.head.round_id
 
     @property
     def wants_training(self) -> bool:
@@ -121,12 +128,19 @@ class Pacer:
         Raises:
             PacelineError: The pacer's thread has failed; its error.
         """
+        self._worker_seen_at = time.monotonic()
         try:
             return self._orders.get(block=timeout_s > 0, timeout=timeout_s or None)
         except queue.Empty:
             if self._error is not None:
                 raise self._error from None
             return None
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the worker has not come by for so long, while it should train, that it must hang."""
+        busy = self.machine.phase not in (Phase.TRAIN, Phase.WAIT)
+        return not busy and time.monotonic() > self._worker_seen_at + _STUCK_S
 
     # What the worker reports
 
@@ -206,6 +220,8 @@ class Pacer:
         return self._duties.poll_s * (_UNHURRIED if unhurried else 1.0)
 
     def _turn(self) -> None:
+        if self.is_stuck:
+            return  # a heart that beats for a worker that hangs would keep the others waiting
         posted = self._board.read(_KINDS)
         now = time.monotonic()
         with self._lock:

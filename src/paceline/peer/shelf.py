@@ -51,16 +51,17 @@ class Shelf:
         """
         return self.folder / file_name(round_id)
 
-    def staged(self, round_id: int) -> Path:
-        """Name the file of a result that is not decided yet.
+    def staged(self, round_id: int, plan_digest: str) -> Path:
+        """Name the file of a result that is not decided yet; each attempt's has a name of its own.
 
         Args:
             round_id: Its round.
+            plan_digest: Digest of the plan that was averaged.
 
         Returns:
             A path; the file need not exist.
         """
-        return self.folder / f"staged-{file_name(round_id)}"
+        return self.folder / f"staged-{plan_digest[:16]}-{file_name(round_id)}"
 
     def incoming(self, round_id: int) -> Path:
         """Name the file into which a state is fetched from others.
@@ -73,22 +74,23 @@ class Shelf:
         """
         return self.folder / f"incoming-{round_id:06d}.raw"
 
-    def holds(self, source: GlobalState | Vote) -> Path | None:
-        """Find a file with exactly this result, staged or committed.
+    def holds(self, round_id: int, weights_digest: str) -> Path | None:
+        """Find a file with exactly this state, staged or committed.
 
         Args:
-            source: Names the round and the digests.
+            round_id: Its round.
+            weights_digest: The anchor's digest.
 
         Returns:
             The file, or None.
         """
-        for path in (self.committed(source.round_id), self.staged(source.round_id)):
+        name = file_name(round_id)
+        for path in (self.folder / name, *sorted(self.folder.glob(f"staged-*-{name}"))):
             try:
-                info = read_info(path)
+                if read_info(path).weights_digest == weights_digest:
+                    return path
             except CheckpointError:
                 continue
-            if (info.weights_digest, info.momentum_digest) == (source.weights_digest, source.momentum_digest):
-                return path
         return None
 
     def recall(self, vote: Vote | None) -> Staged | None:
@@ -100,7 +102,7 @@ class Shelf:
         Returns:
             The result, or None.
         """
-        if vote is None or self.holds(vote) is None:
+        if vote is None or self.holds(vote.round_id, vote.weights_digest) is None:
             return None
         return Staged(vote.plan_digest, vote.weights_digest, vote.momentum_digest)
 
@@ -116,7 +118,7 @@ class Shelf:
         Raises:
             CheckpointError: The result is not here.
         """
-        held = self.holds(head)
+        held = self.holds(head.round_id, head.weights_digest)
         if held is None:
             raise CheckpointError(f"no checkpoint of round {head.round_id} in {self.folder}", "fetch it")
         path = self.committed(head.round_id)
@@ -152,8 +154,8 @@ class Shelf:
             head: The last commit.
         """
         prune(self.folder, self._keep)
-        for path in [*self.folder.glob("staged-round-*.safetensors"), *self.folder.glob("incoming-*.raw")]:
-            if int("".join(filter(str.isdigit, path.name))) <= head.round_id:
+        for path in [*self.folder.glob("staged-*.safetensors"), *self.folder.glob("incoming-*.raw")]:
+            if int(path.stem.rpartition("-")[2]) <= head.round_id:
                 path.unlink(missing_ok=True)
 
 
@@ -170,22 +172,21 @@ class Lending:
         self._shelf = shelf
         self._reader = LogReader(log)
 
-    def state(self, round_id: int) -> StateFile | None:
-        """Find the state of a round, committed or else staged.
+    def state(self, round_id: int, weights_digest: str) -> StateFile | None:
+        """Find a state, committed or staged.
 
         Args:
-            round_id: The round.
+            round_id: Its round.
+            weights_digest: The anchor's digest.
 
         Returns:
             Where it lies, or None.
         """
-        for path in (self._shelf.committed(round_id), self._shelf.staged(round_id)):
-            try:
-                offset, length = data_section(path)
-            except CheckpointError:
-                continue
-            return StateFile(path, offset, length // 8)
-        return None
+        path = self._shelf.holds(round_id, weights_digest)
+        if path is None:
+            return None
+        offset, length = data_section(path)
+        return StateFile(path, offset, length // 8)
 
     def links(self, after_round: int, limit: int) -> list[Link]:
         """Read history.

@@ -19,7 +19,7 @@ from typing import assert_never
 
 from paceline.core.actions import Apply, Finish, Reduce, Repair
 from paceline.core.config import NodeConfig, RunConfig
-from paceline.core.errors import CheckpointError, LedgerError, TransferFailed
+from paceline.core.errors import CheckpointError, HistoryBroken, TransferFailed
 from paceline.core.events import (
     CreditsCounted,
     Emit,
@@ -196,7 +196,7 @@ class Worker:
         )
         if not outcome.complete:
             return None, outcome.blamed
-        info = around.learner.stage(around.averager.buffer, around.shelf.staged(plan.round_id))
+        info = around.learner.stage(around.averager.buffer, around.shelf.staged(plan.round_id, plan.digest()))
         return Staged(plan.digest(), info.weights_digest, info.momentum_digest), ""
 
     def _adopt(self, plan: RoundPlan, donors: tuple[str, ...]) -> tuple[Staged | None, str]:
@@ -205,8 +205,9 @@ class Worker:
         assert result is not None
         others = tuple(donor for donor in donors if donor != self.peer_id)
         try:
-            if around.shelf.holds(result) is None:
-                around.catch_up.fetch_result(result, others, around.shelf.staged(result.round_id))
+            if around.shelf.holds(result.round_id, result.weights_digest) is None:
+                path = around.shelf.staged(result.round_id, result.plan_digest)
+                around.catch_up.fetch_result(result, others, path)
         except (TransferFailed, CheckpointError) as error:
             around.emit(RepairFailed(cause=error.cause))
             return None, ""
@@ -221,7 +222,8 @@ class Worker:
             around.emit(RepairFailed(cause=error.cause))
             around.pacer.lost_result()
             return
-        around.ledger.append(order.link)  # after the state: the log's head must have one
+        if around.ledger.head().round_id < state.round_id:  # a repair that failed later may have logged it
+            around.ledger.append(order.link)  # after the state: the log's head must have one
         sync_s = time.monotonic() - self._trained_at
         around.emit(
             RoundCommitted(
@@ -255,20 +257,18 @@ class Worker:
     def _repair(self, order: Repair) -> None:
         around, began = self._around, time.monotonic()
         try:
-            caught_up = around.catch_up.repair(around.ledger.head(), order.donors)
-        except (TransferFailed, CheckpointError, LedgerError) as error:
+            caught_up = around.catch_up.repair(around.ledger, around.pacer.stands_on, order.donors)
+        except (TransferFailed, CheckpointError, HistoryBroken) as error:
             around.emit(RepairFailed(cause=error.cause))
             around.pacer.repair_failed()
             return
-        for link in caught_up.links:
-            around.ledger.append(link)
         around.learner.stand_on(caught_up.path, caught_up.head, keep_inner_state=False)
         around.emit(
             StateFetched(
                 round_id=caught_up.head.round_id,
-                size_bytes=caught_up.fetched.size_bytes,
+                size_bytes=caught_up.size_bytes,
                 seconds=time.monotonic() - began,
-                donors=tuple(caught_up.fetched.donors),
+                donors=caught_up.donors,
             )
         )
         around.pacer.applied(caught_up.head)
