@@ -12,7 +12,7 @@ from typing import Any
 import msgpack
 from hivemind.dht import DHT, DHTNode
 from hivemind.dht.routing import DHTID
-from hivemind.dht.storage import DictionaryDHTValue
+from hivemind.dht.storage import DHTLocalStorage, DictionaryDHTValue
 from hivemind.proto import dht_pb2
 from hivemind.utils.timed_storage import ValueWithExpiration
 
@@ -34,14 +34,15 @@ class Store:
 
 
 class Attacker:
-    """Checks nothing of what it stores and sends, and stays alive itself while it attacks."""
+    """Checks nothing, keeps nothing of what honest nodes store there, and stays alive while it attacks."""
 
     def __init__(self, seeds: Sequence[str]) -> None:
         self.dht = PeerDht(seeds, use_relay=False, nat_port_map=False)
         self.dht.start_or_raise()
+        self.dht.run_coroutine(_keep_nothing)
 
     def store(self, *requests: Store) -> list[list[bool] | str]:
-        """Ask every node that it knows, without asking itself first. Tells what each of them answered."""
+        """Ask every node that it knows. Tells what each of them answered."""
         answers: list[list[bool] | str] = self.dht.run_coroutine(partial(_store, requests))
         assert answers, "the attacker knows nobody"
         return answers
@@ -67,6 +68,10 @@ def bomb(depth: int = 400) -> bytes:
     for _ in range(depth):
         packed = msgpack.packb(msgpack.ExtType(_TUPLE_CODE, b"\x91" + packed))
     return bytes(packed)
+
+
+async def _keep_nothing(_: DHT, node: DHTNode) -> None:
+    node.protocol.storage = DHTLocalStorage(maxsize=-1)
 
 
 async def _store(requests: Sequence[Store], _: DHT, node: DHTNode) -> list[list[bool] | str]:
