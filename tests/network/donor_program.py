@@ -34,7 +34,7 @@ OFFSET = 40
 
 
 class Folder:
-    """States in files `ROUND.bin` with something else in front; history that consists of its numbers."""
+    """States in files `ROUND-DIGEST.bin`, something else in front; history that consists of its numbers."""
 
     def __init__(self, folder: Path, num_elements: int, num_links: int, link_bytes: int) -> None:
         self.folder = folder
@@ -42,8 +42,8 @@ class Folder:
         self.num_links = num_links
         self.link_bytes = link_bytes
 
-    def state(self, round_id: int) -> StateFile | None:
-        path = self.folder / f"{round_id}.bin"
+    def state(self, round_id: int, weights_digest: str) -> StateFile | None:
+        path = self.folder / f"{round_id}-{weights_digest}.bin"
         return StateFile(path, OFFSET, self.num_elements) if path.exists() else None
 
     def links(self, after_round: int, limit: int) -> list[Link]:
@@ -54,11 +54,12 @@ class Folder:
 
 
 class Liar:
-    """Serves the state of round 1 by the same protocol, but answers chunks in its own way."""
+    """Serves the one state that is there by the same protocol, but answers chunks in its own way."""
 
     def __init__(self, folder: Path, num_elements: int, fault: str) -> None:
         self.layout = Layout(num_elements)
-        self.data = (folder / "1.bin").read_bytes()[OFFSET:]
+        (path,) = folder.glob("*.bin")
+        self.data = path.read_bytes()[OFFSET:]
         self.asked: list[int] = []
         self.answer: Callable[[int, bytes], list[bytes] | None] = getattr(self, f"_{fault}")
         self.lies_about_hashes = fault == "wrong_hashes"

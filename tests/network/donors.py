@@ -32,12 +32,12 @@ QUICK = TransferLimits(stall_s=2.0, total_s=30.0)
 
 
 class State:
-    """Made-up state of round 1 in a folder, and what a commit would say about it."""
+    """A made-up result of round 1 in a folder, and what a commit would say about it."""
 
-    def __init__(self, folder: Path, num_elements: int) -> None:
+    def __init__(self, folder: Path, num_elements: int, attempt: int = 0) -> None:
         self.folder = folder
         self.num_elements = num_elements
-        block = hashlib.shake_256(str(num_elements).encode()).digest(1 << 16)
+        block = hashlib.shake_256(f"{num_elements} {attempt}".encode()).digest(1 << 16)
         anchor = (block * (1 + 4 * num_elements // len(block)))[1 : 1 + 4 * num_elements]
         # Every chunk differs from every other.
         pieces = [anchor[start : start + CHUNK_BYTES] for start in range(0, len(anchor), CHUNK_BYTES)]
@@ -54,7 +54,12 @@ class State:
 
     @property
     def path(self) -> Path:
-        return self.folder / "1.bin"
+        return self.folder / f"1-{self.want.weights_digest}.bin"
+
+    @property
+    def name(self) -> dict[str, Any]:
+        """How requests name it."""
+        return {"round_id": self.want.round_id, "weights_digest": self.want.weights_digest}
 
     @property
     def num_chunks(self) -> int:

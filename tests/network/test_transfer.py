@@ -100,13 +100,13 @@ def test_nothing_that_does_not_match_the_digests_is_written(peers: Swarm, state:
     with pytest.raises(TransferFailed):
         peers.fetch_state(liars, state.want, into)
     assert into.read_bytes() == bytes(len(state.data))
-    honest = peers.donor(state)
+    unread = peers.donor(state, "honest")  # sends what it has, whatever it is asked for
     for mistaken in (
         replace(state.want, weights_digest=state.want.momentum_digest),
         replace(state.want, momentum_digest=state.want.weights_digest),
     ):
         with pytest.raises(TransferFailed, match="do not match the commit's digests"):
-            peers.fetch_state([honest], mistaken, into)
+            peers.fetch_state([unread], mistaken, into)
     assert into.read_bytes() == bytes(len(state.data))
 
 
@@ -121,7 +121,7 @@ def test_a_failure_names_what_was_wrong_with_each_donor(
     for donor, cause in [
         (liar, "sent wrong bytes"),
         (silent, "stalled for 2 s"),
-        (ignorant, "refused: the state of round 2 is not here"),
+        (ignorant, "refused: this state of round 2 is not here"),
         (swamped, "refused: busy"),
         (NOBODY, "could not be reached"),
     ]:
@@ -136,6 +136,12 @@ def test_a_transfer_without_donors_fails_at_once(peers: Swarm, state: State, int
         peers.fetch_state([own], state.want, into)
     with pytest.raises(TransferFailed, match="no other peer is known"):
         peers.fetch_history([], HistoryWant(after_round=0))
+
+
+def test_a_state_whose_digest_is_none_can_not_be_fetched(peers: Swarm, state: State, into: Path) -> None:
+    donor = peers.donor(state)
+    with pytest.raises(TransferFailed, match="'' is no digest"):
+        peers.fetch_state([donor], replace(state.want, weights_digest=""), into)
 
 
 def test_a_transfer_ends_when_its_time_is_over(peers: Swarm, state: State, into: Path) -> None:

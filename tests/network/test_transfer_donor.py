@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgpack
 import pytest
@@ -90,6 +90,7 @@ def on_stream(peers: Swarm, donor: str, work: Callable[[Stream], Awaitable[_T]])
     return peers.run(call_and_work())
 
 
+NAME: dict[str, Any] = {"round_id": 1, "weights_digest": "ab" * 32}
 GARBAGE = {
     "a giant length": b"\xff\xff" + b"x" * 1000,
     "an empty request": raw(b""),
@@ -98,21 +99,31 @@ GARBAGE = {
     "deep nesting": raw(b"\x91" * 250),
     "deep tuples": raw(msgpack.packb(msgpack.ExtType(0x40, msgpack.packb(msgpack.ExtType(0x40, b"\x90"))))),
     "an unknown kind": raw(msgpack.packb({"type": "weights", "round_id": 1})),
-    "an extra key": raw(msgpack.packb({"type": "hashes", "round_id": 1, "path": "/etc/passwd"})),
-    "a missing key": raw(msgpack.packb({"type": "chunk", "round_id": 1})),
-    "text for a number": raw(msgpack.packb({"type": "hashes", "round_id": "1"})),
-    "true for a number": raw(msgpack.packb({"type": "hashes", "round_id": True})),
-    "a negative round": raw(msgpack.packb({"type": "hashes", "round_id": -1})),
-    "a negative chunk": raw(msgpack.packb({"type": "chunk", "round_id": 1, "index": -1})),
-    "a chunk beyond the end": raw(msgpack.packb({"type": "chunk", "round_id": 1, "index": 8})),
+    "an extra key": raw(msgpack.packb({"type": "hashes", **NAME, "path": "/etc/passwd"})),
+    "a missing key": raw(msgpack.packb({"type": "chunk", **NAME})),
+    "text for a number": raw(msgpack.packb({"type": "hashes", **NAME, "round_id": "1"})),
+    "true for a number": raw(msgpack.packb({"type": "hashes", **NAME, "round_id": True})),
+    "a negative round": raw(msgpack.packb({"type": "hashes", **NAME, "round_id": -1})),
+    "a negative chunk": raw(msgpack.packb({"type": "chunk", **NAME, "index": -1})),
+    "a digest that climbs": raw(
+        msgpack.packb({"type": "hashes", **NAME, "weights_digest": "../" * 21 + "a"})
+    ),
+    "an empty digest": raw(msgpack.packb({"type": "hashes", **NAME, "weights_digest": ""})),
+    "a digest and a newline": raw(
+        msgpack.packb({"type": "hashes", **NAME, "weights_digest": "a" * 64 + "\n"})
+    ),
     "too many links": raw(msgpack.packb({"type": "links", "after_round": 0, "limit": 65})),
-    "a round that is not here": pack_request(ChunkRequest(round_id=9, index=0)),
+    "a state that is not here": pack_request(ChunkRequest(**NAME, index=0)),
 }
 
 
 def test_garbage_is_refused_and_the_donor_lives(peers: Swarm, state: State, into: Path) -> None:
     donor = peers.donor(state)
-    for name, garbage in GARBAGE.items():
+    beyond = {
+        "a chunk beyond the end": pack_request(ChunkRequest(**state.name, index=state.num_chunks)),
+        "another round's digest": pack_request(HashesRequest(**{**state.name, "round_id": 9})),
+    }
+    for name, garbage in (GARBAGE | beyond).items():
 
         async def send(stream: Stream, garbage: bytes = garbage) -> tuple[int, int, bytes]:
             stream[1].write(garbage)
@@ -136,6 +147,26 @@ def test_a_page_of_history_fits_its_bounds_whatever_the_library_gives(peers: Swa
     assert (1 << 20) - 61_000 < len(page) <= 1 << 20
 
 
+def test_each_of_several_results_of_one_round_is_found_by_its_digest(
+    peers: Swarm, tmp_path: Path, into: Path
+) -> None:
+    first, second = State(tmp_path, SMALL, attempt=0), State(tmp_path, SMALL, attempt=1)
+    donor = peers.donor(first)
+    for state in (first, second):
+        peers.fetch_state([donor], state.want, into)
+        assert into.read_bytes() == state.data
+
+    async def ask_in_turn(stream: Stream) -> list[bytes]:
+        chunks = []
+        for state in (first, second, first):
+            stream[1].write(pack_request(ChunkRequest(**state.name, index=0)))
+            chunks.append((await answer(stream))[2])
+        return chunks
+
+    of_first, of_second = first.data[:CHUNK_BYTES], second.data[:CHUNK_BYTES]
+    assert on_stream(peers, donor, ask_in_turn) == [of_first, of_second, of_first]
+
+
 def test_a_client_that_never_asks_is_hung_up_on(peers: Swarm, state: State) -> None:
     donor = peers.donor(state, limits={"idle_s": 0.3})
     for nothing in (b"", b"\x00"):
@@ -152,7 +183,7 @@ def test_a_client_that_never_reads_is_hung_up_on(peers: Swarm, tmp_path: Path) -
     donor = peers.donor(state, limits={"stall_s": 0.5, "streams": 1})
 
     async def served(stream: Stream) -> bool:
-        stream[1].write(pack_request(HashesRequest(round_id=1)))
+        stream[1].write(pack_request(HashesRequest(**state.name)))
         return (await answer(stream))[0] == DATA
 
     async def ask_for_all() -> Stream:
@@ -160,7 +191,7 @@ def test_a_client_that_never_reads_is_hung_up_on(peers: Swarm, tmp_path: Path) -
         assert await served(stream)  # now it has the only place
         stream[1].transport.pause_reading()  # type: ignore[attr-defined]
         for index in range(state.num_chunks):
-            stream[1].write(pack_request(ChunkRequest(round_id=1, index=index)))
+            stream[1].write(pack_request(ChunkRequest(**state.name, index=index)))
         return stream
 
     hog = peers.run(ask_for_all())
@@ -179,7 +210,7 @@ def test_a_request_flood_takes_no_more_than_the_allowed_streams(
     donor = peers.donor(state, limits={"streams_per_peer": 3, "streams": 5})
 
     async def flood() -> list[Stream]:
-        request = pack_request(ChunkRequest(round_id=1, index=0))
+        request = pack_request(ChunkRequest(**state.name, index=0))
         streams = [await call(attacker, donor) for _ in range(100)]
         for reader, writer in streams:
             writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -212,7 +243,7 @@ def test_whoever_comes_too_many_is_told_so(peers: Swarm, state: State) -> None:
 
     async def call_twice() -> tuple[tuple[int, int, bytes], tuple[int, int, bytes]]:
         first = await call(peers.p2p, donor)
-        first[1].write(pack_request(HashesRequest(round_id=1)))
+        first[1].write(pack_request(HashesRequest(**state.name)))
         served = await answer(first)
         second = await call(peers.p2p, donor)
         refused = await answer(second)
@@ -231,10 +262,10 @@ def test_a_state_deleted_while_it_is_served_still_arrives(peers: Swarm, state: S
     async def fetch(stream: Stream) -> list[bytes]:
         chunks = []
         for index in range(state.num_chunks):
-            stream[1].write(pack_request(ChunkRequest(round_id=1, index=index)))
+            stream[1].write(pack_request(ChunkRequest(**state.name, index=index)))
             chunks.append((await answer(stream))[2])
             state.path.unlink(missing_ok=True)
-        stream[1].write(pack_request(HashesRequest(round_id=1)))
+        stream[1].write(pack_request(HashesRequest(**state.name)))
         assert (await answer(stream))[0] == DATA
         return chunks
 
@@ -249,7 +280,7 @@ def test_a_truncated_state_is_refused_and_not_padded(peers: Swarm, state: State)
     async def ask(stream: Stream) -> list[int]:
         kinds = []
         for index in (0, state.num_chunks - 1):
-            stream[1].write(pack_request(ChunkRequest(round_id=1, index=index)))
+            stream[1].write(pack_request(ChunkRequest(**state.name, index=index)))
             kinds.append((await answer(stream))[0])
         return kinds
 
@@ -260,7 +291,7 @@ def test_a_state_that_was_replaced_is_hashed_anew(peers: Swarm, state: State) ->
     donor = peers.donor(state)
 
     async def ask(stream: Stream) -> bytes:
-        stream[1].write(pack_request(HashesRequest(round_id=1)))
+        stream[1].write(pack_request(HashesRequest(**state.name)))
         return (await answer(stream))[2]
 
     first = on_stream(peers, donor, ask)

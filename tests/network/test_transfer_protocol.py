@@ -32,9 +32,10 @@ from paceline.network.transfer.protocol import (
 )
 
 counts = st.integers(0, 2**48)
+digests = st.text("0123456789abcdef", min_size=64, max_size=64)
 requests: st.SearchStrategy[Request] = st.one_of(
-    st.builds(HashesRequest, round_id=counts),
-    st.builds(ChunkRequest, round_id=counts, index=st.integers(0, 2**31 - 1)),
+    st.builds(HashesRequest, round_id=counts, weights_digest=digests),
+    st.builds(ChunkRequest, round_id=counts, weights_digest=digests, index=st.integers(0, 2**31 - 1)),
     st.builds(LinksRequest, after_round=counts, limit=st.integers(1, MAX_PAGE_LINKS)),
 )
 sealed = st.binary(max_size=200)

@@ -199,21 +199,22 @@ class _Conversation:
             case LinksRequest():
                 return await self._shelves.links(request.after_round, request.limit)
             case HashesRequest():
-                return await self._shelves.hashes(await self._open(request.round_id))
+                return await self._shelves.hashes(await self._open(request))
             case ChunkRequest():
-                state = await self._open(request.round_id)
+                state = await self._open(request)
                 if request.index >= state.layout.num_chunks:
                     raise _Refused(f"there is no chunk {request.index}")
                 return await asyncio.to_thread(state.chunk, request.index)
             case _:
                 assert_never(request)
 
-    async def _open(self, round_id: int) -> OpenState:
-        if self._state is None or self._state.round_id != round_id:
+    async def _open(self, request: HashesRequest | ChunkRequest) -> OpenState:
+        name = request.round_id, request.weights_digest
+        if self._state is None or self._state.name != name:
             self.close()
-            self._state = await self._shelves.open(round_id)
+            self._state = await self._shelves.open(*name)
         if self._state is None:
-            raise _Refused(f"the state of round {round_id} is not here")
+            raise _Refused(f"this state of round {request.round_id} is not here")
         return self._state
 
     async def _send(self, kind: int, tag: int, body: bytes) -> None:

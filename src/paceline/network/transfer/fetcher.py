@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from hivemind.p2p import P2P
+from pydantic import ValidationError
 
 from paceline.core.chain import Link
 from paceline.core.digest import digest_of
@@ -189,11 +190,16 @@ class _StateFetch:
                 raise TransferFailed(_blame(self.subject, self.dropped), _REMEDY)
 
     async def _hash_lists(self, donors: list[str]) -> bytes:
-        extra_s = self.layout.size_bytes / _HASHED_PER_S
+        want, extra_s = self._want, self.layout.size_bytes / _HASHED_PER_S
+        try:
+            request = HashesRequest(round_id=want.round_id, weights_digest=want.weights_digest)
+        except ValidationError:  # a vote may be anybody's
+            cause = f"{self.subject} can't be fetched: {want.weights_digest[:64]!r} is no digest"
+            raise TransferFailed(cause, "whoever names such a state has none") from None
         for donor in donors:
             try:
                 async with self._inquire(donor) as inquiry:
-                    inquiry.ask(HashesRequest(round_id=self._want.round_id))
+                    inquiry.ask(request)
                     hashes = await inquiry.answer(self.layout.hashes_bytes, extra_s=extra_s)
                 self._check(hashes)
                 return hashes
@@ -223,7 +229,7 @@ class _StateFetch:
         while demand.num_missing:
             while len(owed) < _IN_FLIGHT and (index := demand.take(donor)) is not None:
                 await self._pace.take(self.layout.span(index)[1])
-                inquiry.ask(ChunkRequest(round_id=self._want.round_id, index=index))
+                inquiry.ask(self._chunk(index))
                 owed.append(index)
             if not owed:
                 return
@@ -233,6 +239,10 @@ class _StateFetch:
                 raise DonorFault(f"sent wrong bytes in chunk {index}")
             if demand.settle(index, donor):
                 self._count(donor, len(data))
+
+    def _chunk(self, index: int) -> ChunkRequest:
+        want = self._want
+        return ChunkRequest(round_id=want.round_id, weights_digest=want.weights_digest, index=index)
 
     def _name_idlers(self, demand: Demand) -> None:
         for donor in demand.overtaken - self.delivered.keys() - self.dropped.keys():

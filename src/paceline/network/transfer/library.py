@@ -19,7 +19,7 @@ _KEPT_HASH_LISTS = 4
 
 @dataclass(frozen=True)
 class StateFile:
-    """Where the state of one commit lies on disk.
+    """Where one result of a round lies on disk.
 
     Attributes:
         path: An immutable file; it may be deleted while it is served, never changed.
@@ -35,11 +35,12 @@ class StateFile:
 class Library(Protocol):
     """What a donor has to give. Called in the averager's child process, always on one and the same thread."""
 
-    def state(self, round_id: int) -> StateFile | None:
-        """Find the state of a commit.
+    def state(self, round_id: int, weights_digest: str) -> StateFile | None:
+        """Find a result of a round: its committed state, or one that was staged by any of its attempts.
 
         Args:
-            round_id: The commit.
+            round_id: The round.
+            weights_digest: The anchor's digest, 64 hexadecimal digits.
 
         Returns:
             Where it lies, or None when it is not here.
@@ -61,13 +62,13 @@ class OpenState:
     """A state file that is kept open, so that deleting it does no harm.
 
     Attributes:
-        round_id: The commit.
+        name: Round and anchor's digest, by which it was asked for.
         layout: Where its chunks lie.
         key: Tells this very file from any other, an overwritten one included.
     """
 
-    def __init__(self, round_id: int, file: StateFile) -> None:
-        self.round_id = round_id
+    def __init__(self, name: tuple[int, str], file: StateFile) -> None:
+        self.name = name
         self.layout = Layout(file.num_elements)
         self._offset = file.offset
         self._descriptor = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
@@ -116,18 +117,19 @@ class Shelves:
         self._librarian = ThreadPoolExecutor(1, "library")
         self._hash_lists: dict[tuple[int, ...], asyncio.Task[bytes]] = {}
 
-    async def open(self, round_id: int) -> OpenState | None:
-        """Open the state of a commit.
+    async def open(self, round_id: int, weights_digest: str) -> OpenState | None:
+        """Open a result of a round.
 
         Args:
-            round_id: The commit.
+            round_id: The round.
+            weights_digest: The anchor's digest.
 
         Returns:
             The state, to be closed by the caller, or None when it is not here.
         """
         loop = asyncio.get_running_loop()
-        file = await loop.run_in_executor(self._librarian, self._library.state, round_id)
-        return OpenState(round_id, file) if file is not None else None
+        file = await loop.run_in_executor(self._librarian, self._library.state, round_id, weights_digest)
+        return OpenState((round_id, weights_digest), file) if file is not None else None
 
     async def links(self, after_round: int, limit: int) -> bytes:
         """Read a page of history.

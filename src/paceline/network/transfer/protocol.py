@@ -14,7 +14,7 @@ stream of a donor that hangs up.
 Nothing is unpickled, and no length from the network is believed: both sides know beforehand how long a
 message may be.
 
-    >>> unpack_request(pack_request(ChunkRequest(round_id=3, index=7))[2:]).index
+    >>> unpack_request(pack_request(ChunkRequest(round_id=3, weights_digest="ab" * 32, index=7))[2:]).index
     7
 """
 
@@ -52,6 +52,7 @@ ANSWER = Struct(">BII")
 """Head of an answer: kind, tag, length."""
 REQUEST = Struct(">H")
 """Head of a request: length."""
+_WeightsDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class HashesRequest(Frozen):
@@ -60,7 +61,9 @@ class HashesRequest(Frozen):
     type: Literal["hashes"] = "hashes"
     """Kind of request."""
     round_id: Count
-    """The commit whose state it is."""
+    """The round that it is a result of."""
+    weights_digest: _WeightsDigest
+    """Its anchor's digest: one round can have several results, of which at most one is ever committed."""
 
 
 class ChunkRequest(Frozen):
@@ -69,7 +72,9 @@ class ChunkRequest(Frozen):
     type: Literal["chunk"] = "chunk"
     """Kind of request."""
     round_id: Count
-    """The commit whose state it is."""
+    """The round that it is a result of."""
+    weights_digest: _WeightsDigest
+    """Its anchor's digest: one round can have several results, of which at most one is ever committed."""
     index: Annotated[int, Field(ge=0, lt=2**31)]
     """Counts the anchor's chunks and then the momentum's."""
 

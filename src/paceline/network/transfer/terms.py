@@ -27,13 +27,13 @@ class TransferLimits:
 
 @dataclass(frozen=True)
 class StateWant:
-    """The state that a commit pins.
+    """One result of a round, as a commit, or a vote for it, pins it.
 
     Attributes:
-        round_id: The commit.
+        round_id: The round.
         num_elements: Float32 values in the anchor, and as many in the momentum.
-        weights_digest: The anchor's digest, from the commit.
-        momentum_digest: The momentum's digest, from the commit.
+        weights_digest: The anchor's digest.
+        momentum_digest: The momentum's digest.
     """
 
     round_id: int
