@@ -38,16 +38,16 @@ def key_id(kind: str = "credits") -> DHTID:
 class BoardPeer:
     """A DHT node, a key, and a board."""
 
-    def __init__(self, dht: PeerDht, rejections: Rejections) -> None:
+    def __init__(self, dht: PeerDht, rejections: Rejections, key: SigningKey | None = None) -> None:
         self.dht, self.rejections = dht, rejections
-        self.key = SigningKey.from_seed(secrets.token_bytes(32))
+        self.key = key or SigningKey.from_seed(secrets.token_bytes(32))
         self.board = self.view()
 
-    def view(self, *, key: SigningKey | None = None, run_id: str | None = RUN, ahead_s: float = 0.0) -> Board:
+    def view(self, *, run_id: str | None = RUN, ahead_s: float = 0.0) -> Board:
         """A board that has read nothing yet, with a clock that may be ahead."""
         return Board(
             self.dht,
-            key or self.key,
+            self.key,
             run_id=run_id,
             rejections=self.rejections,
             clock=lambda: time.time() + ahead_s,
