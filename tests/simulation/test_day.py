@@ -1,0 +1,64 @@
+"""Claims about the simulator itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from paceline.core.signing import public_key_of
+from paceline.simulate.day import Day, live_through
+from paceline.simulate.many import Tally, live_through_many
+from paceline.simulate.scale import measure
+from paceline.simulate.swarm import peer_name
+
+_TELL = """
+from paceline.simulate.day import live_through
+live_through(11, tell=lambda *what: print(*what))
+"""
+
+
+def told(hash_seed: str) -> str:
+    environment = os.environ | {"PYTHONHASHSEED": hash_seed}
+    ran = subprocess.run([sys.executable, "-c", _TELL], env=environment, capture_output=True, check=True)
+    return ran.stdout.decode()
+
+
+def test_a_seed_tells_the_same_day_in_every_process() -> None:
+    assert told("1") == told("2") != ""
+
+
+def test_watching_a_day_does_not_change_it() -> None:
+    lines: list[str] = []
+    watched = live_through(7, tell=lambda now, peer, what: lines.append(what))
+    assert watched == live_through(7)
+    assert any(line.startswith("commits round") for line in lines)
+
+
+def test_different_seeds_are_different_days() -> None:
+    days = [live_through(seed) for seed in range(4)]
+    assert len({day.events for day in days}) == 4
+
+
+def test_several_processes_live_through_the_same_days_as_one() -> None:
+    alone = list(live_through_many(range(4), (3, 5), 1))
+    together = sorted(live_through_many(range(4), (3, 5), 2), key=lambda day: day.seed)
+    assert alone == together
+
+
+def test_a_tally_keeps_broken_days_apart() -> None:
+    tally = Tally()
+    tally.add(Day(seed=1, peers=3, rounds=2, recovery_s=5.0))
+    tally.add(Day(seed=2, peers=3, violation="the chain verifies", what="it does not", recovery_s=90.0))
+    assert (tally.days, tally.rounds, tally.recovery_s(1.0)) == (2, 2, 5.0)
+    assert [day.seed for day in tally.violations] == [2]
+
+
+def test_virtual_peers_have_ids_like_real_ones() -> None:
+    assert len(public_key_of(peer_name(3))) == 32
+
+
+def test_a_round_takes_hardly_longer_with_eight_times_the_peers() -> None:
+    small, large = measure(4), measure(32)
+    assert large.round_s < 1.5 * small.round_s
+    assert (small.members, large.members) == (4, 32)

@@ -1,0 +1,77 @@
+"""Every promise of the round protocol, held on five hundred bad days of simulated swarms."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from paceline.simulate.day import PATIENCE_S, Day
+from paceline.simulate.many import Tally, live_through_many
+
+SEEDS = range(500)
+
+
+@pytest.fixture(scope="module")
+def days() -> list[Day]:
+    return sorted(live_through_many(SEEDS, (3, 12), os.cpu_count() or 1), key=lambda day: day.seed)
+
+
+def broken(days: list[Day], *invariants: str) -> list[str]:
+    return [f"paceline simulate --seed {day.seed}: {day.what}" for day in days if day.violation in invariants]
+
+
+def test_no_day_breaks_any_promise(days: list[Day]) -> None:
+    assert [day.what for day in days if day.violation] == []
+    assert len(days) == len(SEEDS)
+
+
+def test_the_days_are_bad_and_yet_rounds_are_committed(days: list[Day]) -> None:
+    tally = Tally()
+    for day in days:
+        tally.add(day)
+    assert tally.rounds > 2 * len(days)
+    assert {day.peers for day in days} == set(range(3, 13))
+    assert sum(day.rounds <= 1 for day in days) > 50  # days on which hardly anything went right
+
+
+def test_no_two_commits_of_one_round_differ(days: list[Day]) -> None:
+    assert broken(days, "one commit per round") == []
+
+
+def test_whoever_has_applied_a_round_has_the_same_digest(days: list[Day]) -> None:
+    assert broken(days, "one digest per round") == []
+
+
+def test_the_chain_verifies(days: list[Day]) -> None:
+    assert broken(days, "the chain verifies") == []
+
+
+def test_credits_are_the_same_fold_everywhere_and_never_shrink(days: list[Day]) -> None:
+    assert broken(days, "credits are one fold", "credits never shrink") == []
+
+
+def test_a_peer_never_votes_twice_in_one_ballot(days: list[Day]) -> None:
+    assert broken(days, "one vote per ballot", "votes only advance") == []
+
+
+def test_a_peer_never_votes_below_a_term_it_has_promised(days: list[Day]) -> None:
+    assert broken(days, "promised terms hold", "terms only grow") == []
+
+
+def test_a_ballot_has_one_plan(days: list[Day]) -> None:
+    assert broken(days, "one plan per ballot") == []
+
+
+def test_a_vote_is_on_disk_promise_and_result_before_it_is_published(days: list[Day]) -> None:
+    assert broken(days, "votes are on disk", "promises are durable") == []
+
+
+def test_no_promise_is_ever_taken_back(days: list[Day]) -> None:
+    assert broken(days, "promises are kept") == []
+
+
+def test_a_round_commits_within_a_bounded_time_after_the_last_fault(days: list[Day]) -> None:
+    assert broken(days, "rounds go on") == []
+    assert all(day.recovery_s <= PATIENCE_S for day in days)
+    assert sorted(day.recovery_s for day in days)[len(days) // 2] < 10.0
