@@ -10,8 +10,9 @@ import pytest
 from hivemind.dht import DHT, DHTNode
 from hivemind.dht.routing import DHTID
 
+from paceline.core.config import RunConfig
 from paceline.core.errors import ProcessDied
-from paceline.core.records import RoundReceipt
+from paceline.core.records import RunRecord
 from paceline.core.wire import seal, unseal
 from paceline.network.validator import KEYS
 from tests.network.boards import CREDITS, RUN, BoardPeer, Boards, boards, credit, key_id, until
@@ -42,11 +43,9 @@ def sees(reader: BoardPeer, author: BoardPeer) -> bool:
     return author.key.peer_id in reader.balances()
 
 
-def receipt(peer_id: str, samples: int) -> RoundReceipt:
-    head = {"run_id": RUN, "peer_id": peer_id, "seq": 0, "expires_at": 0.0}
-    ballot = {"round_id": 1, "term": 1, "attempt": 0}
-    return RoundReceipt.model_validate(
-        {**head, **ballot, "plan_digest": "ab" * 32, "complete": False, "samples": samples}
+def announcement(peer_id: str) -> RunRecord:
+    return RunRecord(
+        run_id=RUN, peer_id=peer_id, seq=0, expires_at=0.0, document=RunConfig(name="run").document()
     )
 
 
@@ -193,25 +192,25 @@ def test_a_search_that_is_held_up_ends_with_what_this_peers_own_node_keeps() -> 
 
 
 def test_refreshing_brings_lasting_records_back_after_those_that_kept_them_left() -> None:
-    nearest, further = key_id("receipt"), DHTID(key_id("receipt") ^ 1)
+    nearest, further = key_id("run"), DHTID(key_id("run") ^ 1)
     with boards() as swarm:
         reader = swarm.peer()
         keeper, other = swarm.peer(node_id=nearest), swarm.peer(node_id=further)
         author = swarm.peer(num_replicas=1)
-        author.board.publish(receipt(author.key.peer_id, 5))
+        author.board.publish(announcement(author.key.peer_id))
         author.board.flush()
-        assert [p.record.peer_id for p in reader.view().read(["receipt"])] == [author.key.peer_id]
+        assert [p.record.peer_id for p in reader.view().read(["run"])] == [author.key.peer_id]
         for peer in (reader, other, author):
             assert not peer.dht.run_coroutine(num_kept)
         keeper.kill()
-        assert reader.view().read(["receipt"]) == []
+        assert reader.view().read(["run"]) == []
         author.board.refresh()
         author.board.flush(20.0)
-        (restored,) = reader.view().read(["receipt"])
-        assert restored == author.board._mine["receipt"]
+        (restored,) = reader.view().read(["run"])
+        assert restored == author.board._mine["run"]
         assert other.dht.run_coroutine(num_kept) == 1
 
 
 async def num_kept(_: DHT, node: DHTNode) -> int:
-    entry = node.protocol.storage.get(key_id("receipt"))
+    entry = node.protocol.storage.get(key_id("run"))
     return len(entry.value) if entry is not None else 0
