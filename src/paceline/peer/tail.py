@@ -1,14 +1,16 @@
 """Follow a peer's event file while the peer writes it.
 
 The file is `events.jsonl` as `paceline.telemetry` writes it: one JSON object per line, with `time` in seconds
-since 1970, `name` as the event's name, and the event's own fields.
+since 1970, `name` as the event's name, and the event's own fields. When it has grown large, it is renamed to
+`events.jsonl.1` and begun anew.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from pydantic import ValidationError
 
@@ -36,6 +38,7 @@ class EventTail:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._identity: tuple[int, int] | None = None
         self._offset = 0
 
     def read(self) -> list[Told]:
@@ -47,13 +50,37 @@ class EventTail:
         """
         try:
             with self.path.open("rb") as stream:
-                stream.seek(self._offset)
-                data = stream.read()
+                data = b"" if self._knows(stream) else self._rest()
+                data += self._news(stream)
         except FileNotFoundError:
             return []
+        return [told for line in data.splitlines() if (told := parse(line)) is not None]
+
+    def _knows(self, stream: BinaryIO) -> bool:
+        return self._identity in (None, _identity(stream))
+
+    def _rest(self) -> bytes:
+        # What was written to the file that we know between our last look and its renaming.
+        try:
+            with self.path.with_name(f"{self.path.name}.1").open("rb") as stream:
+                return self._news(stream) if self._knows(stream) else b""
+        except FileNotFoundError:
+            return b""
+
+    def _news(self, stream: BinaryIO) -> bytes:
+        identity, size_bytes = _identity(stream), os.fstat(stream.fileno()).st_size
+        if identity != self._identity or size_bytes < self._offset:
+            self._identity, self._offset = identity, 0
+        stream.seek(self._offset)
+        data = stream.read()
         whole = data[: data.rfind(b"\n") + 1]
         self._offset += len(whole)
-        return [told for line in whole.splitlines() if (told := parse(line)) is not None]
+        return whole
+
+
+def _identity(stream: BinaryIO) -> tuple[int, int]:
+    status = os.fstat(stream.fileno())
+    return status.st_dev, status.st_ino
 
 
 def parse(line: bytes) -> Told | None:
