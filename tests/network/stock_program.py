@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ import msgpack
 import torch
 from hivemind import DHT, DecentralizedAverager
 from hivemind.p2p import P2P
-from hivemind.utils import get_dht_time
+from hivemind.utils import MPFuture, get_dht_time
 from hivemind.utils.serializer import MSGPackSerializer
 
 
@@ -36,6 +37,19 @@ async def _waits_for_a_terabyte() -> bool:
         return True
     except Exception:
         return False
+    return False
+
+
+def _is_silenced_by_a_dead_process(dht: DHT) -> bool:
+    dying = multiprocessing.get_context("fork").Process(target=MPFuture._update_lock.acquire)
+    dying.start()  # as a process does that is killed while it answers
+    dying.join()
+    try:
+        dht.get("key", return_future=True).result(3.0)
+    except TimeoutError:
+        return True
+    finally:
+        MPFuture._update_lock.release()
     return False
 
 
@@ -71,6 +85,7 @@ def faults() -> None:
     averager = DecentralizedAverager([torch.zeros(1)], dht, prefix="stock", start=True)
     say(sigint=signal.getsignal(signal.SIGINT) == signal.SIG_IGN)
     averager.shutdown()
+    say(shared_lock=_is_silenced_by_a_dead_process(dht))
     say(large_values=_dies_of_large_values(dht))
     _crashes_on_nesting()
     say(nesting=False)

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 from hivemind.p2p import P2P
-from hivemind.utils import get_dht_time
+from hivemind.utils import MPFuture, get_dht_time
 
 from paceline.core.errors import JoinError, ProcessDied, SeedsUnreachable
+from paceline.learning.codecs import make_codec
+from paceline.network.averager import Averager
 from paceline.network.dht import PeerDht
-from tests.network.attacks import nested_store
+from tests.network.attacks import echo, nested_store
 from tests.network.reduce_swarm import gone, status, swarm, until
 
 pytestmark = pytest.mark.live
@@ -94,6 +96,16 @@ def test_a_call_to_a_dead_node_raises_and_does_not_hang() -> None:
         dht.store("key", bytes(100_000), get_dht_time() + 60)
     assert time.monotonic() - began < 10.0
     dht.shutdown()
+
+
+def test_a_process_killed_in_mid_answer_does_not_silence_the_others() -> None:
+    with (
+        MPFuture._update_lock,  # which such a process would take along
+        PeerDht() as dht,
+        Averager(dht, num_elements=1, codec=make_codec("fp32"), prefix="p") as averager,
+    ):
+        assert dht.store("key", "value", get_dht_time() + 60)
+        assert averager.call(echo, 30.0, text="hello").startswith("hello")
 
 
 def _children_of(parent: int) -> list[int]:

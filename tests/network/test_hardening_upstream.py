@@ -60,6 +60,10 @@ def test_hivemind_still_makes_its_host_deaf_to_ctrl_c(faults: dict[str, Any]) ->
     assert faults["sigint"], "remove `sigint_kept` from network/hardening.py"
 
 
+def test_hivemind_still_lets_a_dead_process_silence_the_others(faults: dict[str, Any]) -> None:
+    assert faults["shared_lock"], "`MPFuture` could take the place of network/mailbox.py"
+
+
 def test_hivemind_still_dies_of_large_values(faults: dict[str, Any]) -> None:
     assert faults["large_values"], "remove `SafePipe` from network/hardening.py"
 

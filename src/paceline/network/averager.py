@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import asyncio
 import mmap
-import multiprocessing
 import os
 import pickle
 import signal
 import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
 from types import TracebackType
@@ -35,19 +36,21 @@ from hivemind.p2p import P2P, PeerID, ServicerBase
 from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
 from numpy.typing import NDArray
 
-from paceline.core.errors import JoinError, ProcessDied
+from paceline.core.errors import JoinError, ProcessDied, TransferFailed
 from paceline.network.attempt import Attempt
 from paceline.network.butterfly import PART_ELEMENTS, Codec, ReduceOrder, ReduceOutcome
-from paceline.network.dht import STARTUP_TIMEOUT_S, PeerDht, wait_until_ready
+from paceline.network.cancelling import Cancels
+from paceline.network.dht import STARTUP_TIMEOUT_S, PeerDht
 from paceline.network.group import Group, Terms
 from paceline.network.hardening import SafePipe, die_with_parent, sigint_kept
 from paceline.network.line import OVERHEAD_BYTES, Line
-from paceline.network.mailbox import Mailbox, answer
+from paceline.network.mailbox import Mailbox, Promise, answer_through
 from paceline.network.reception import Reception
 
 _GRACE_S = 10.0
 _DAEMON_ANSWERS_S = 2.0
 _PARTING_S = 0.5  # for the members of a cancelled attempt to be told
+_REMEDY = "it can be tried again; what has arrived is kept"
 
 
 class Averager(DecentralizedAverager):  # type: ignore[misc]
@@ -59,6 +62,8 @@ class Averager(DecentralizedAverager):  # type: ignore[misc]
     Guarantees:
         All members of a complete reduce hold the same bits.
         A reduce ends within its time limit whatever happens.
+        A cancelled call ends soon and says so.
+        A cancel that comes before its attempt is not lost.
         A dead averager process raises and does not hang.
         Starting leaves SIGINT as it was.
         The process dies with the peer.
@@ -102,7 +107,9 @@ class Averager(DecentralizedAverager):  # type: ignore[misc]
         self._services = tuple(services)
         self._me: str = dht.peer_id.to_base58()
         self._mailbox = Mailbox("averager")
-        self._replies: Connection | None = None
+        self._ready, self._up = self._mailbox.expect()
+        self._replies: Connection
+        self._cancels = Cancels()
         self._reducing = threading.Lock()
         self._attempt: Attempt | None = None
 
@@ -120,19 +127,17 @@ class Averager(DecentralizedAverager):  # type: ignore[misc]
         with sigint_kept():
             self.run_in_background(await_ready=False)
         try:
-            wait_until_ready(self, self._ready, timeout_s)
+            self._up.result(timeout_s)
         except Exception as error:
             self.shutdown()
             raise JoinError(f"the averager did not start: {error!r}", "see the log of the DHT") from error
 
     def start(self) -> None:
         """Fork the process. Callers want `start_or_raise`."""
-        incoming, self._replies = multiprocessing.Pipe(duplex=False)
+        self._replies = self._mailbox.open()
         super().start()
-        # Our copies of the process's ends would keep both pipes open after its death.
-        self._replies.close()
-        self._inner_pipe.close()
-        self._mailbox.watch(incoming)
+        self._mailbox.watch()
+        self._inner_pipe.close()  # our copy would keep the pipe open after the process's death
 
     def reduce(self, order: ReduceOrder) -> ReduceOutcome:
         """Average `buffer` over the roster, in place.
@@ -146,8 +151,9 @@ class Averager(DecentralizedAverager):  # type: ignore[misc]
         Raises:
             ProcessDied: The averager's process is dead, or had to be killed because it did not answer.
         """
+        number = self._cancels.number()
         with self._reducing:
-            reply = self._ask("_reduce", order)
+            reply = self._ask("_reduce", number, order)
             try:
                 outcome: ReduceOutcome = reply.result(order.total_s + _GRACE_S)
             except TimeoutError:
@@ -155,10 +161,18 @@ class Averager(DecentralizedAverager):  # type: ignore[misc]
                 raise ProcessDied("averager") from None
             return outcome
 
-    def cancel(self) -> None:
-        """Make a running `reduce` end soon, incomplete. From any thread."""
-        with suppress(OSError):
-            self._outer_pipe.send(("_cancel", [], {}))
+    def cancel(self, key: str | None = None) -> None:
+        """Make a `reduce`, and a `call`, end soon. From any thread, and safe in a signal handler.
+
+        Args:
+            key: Of the one order to be given up, whether it runs or is yet to come; nothing else is touched.
+                None for whatever runs: a reduce then ends incomplete, with this peer blamed, and all calls
+                raise `TransferFailed`.
+        """
+        if key is None:
+            self._cancels.cancel_all()
+        else:
+            self._cancels.cancel_key(bytes.fromhex(key))
 
     def call(self, function: Callable[..., Awaitable[Any]], timeout_s: float, **kwargs: Any) -> Any:
         """Run a coroutine function in the averager's process, which has a connection to the daemon.
@@ -172,11 +186,16 @@ class Averager(DecentralizedAverager):  # type: ignore[misc]
             What it returns, which must pickle.
 
         Raises:
-            TimeoutError: It took longer.
+            TransferFailed: It took longer, or was cancelled.
             ProcessDied: The averager's process is dead.
         """
-        reply = self._ask("_call", pickle.dumps((function, kwargs)), timeout_s)
-        return reply.result(timeout_s + _GRACE_S)
+        number = self._cancels.number()
+        reply = self._ask("_call", number, pickle.dumps((function, kwargs)), timeout_s)
+        try:
+            return reply.result(timeout_s + _GRACE_S)
+        except TimeoutError:
+            cause = f"the averager gave no answer within {timeout_s + _GRACE_S:.3g} s"
+            raise TransferFailed(cause, _REMEDY) from None
 
     def shutdown(self) -> None:
         """Stop the process; does nothing when it is stopped."""
@@ -198,7 +217,7 @@ class Averager(DecentralizedAverager):  # type: ignore[misc]
         self.shutdown()
 
     def _ask(self, method: str, *args: Any) -> Any:
-        return self._mailbox.post(lambda number: self._outer_pipe.send((method, [number, *args], {})))
+        return self._mailbox.post(lambda promise: self._outer_pipe.send((method, [promise, *args], {})))
 
     # --- the averager's own process
 
@@ -206,6 +225,7 @@ class Averager(DecentralizedAverager):  # type: ignore[misc]
         """Serve, in the forked process, until shut down or orphaned."""
         die_with_parent(self._parent_pid)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        answer_through(self._replies)
         super().run()
         os._exit(0)  # pools and streams may still wait for strangers
 
@@ -226,6 +246,7 @@ class Averager(DecentralizedAverager):  # type: ignore[misc]
         self._outgoing = ThreadPoolExecutor(1, "replies")
         self._terms = Terms(self._me, self._codec, self.buffer, self._part_elements, self._pool)
         self._reception = Reception(self._codec.encoded_size(self._part_elements))
+        self._cancels.listen()
         self._line_name = self._get_handle_name(namespace, "rpc_aggregate_part")
         await p2p.add_binary_stream_handler(self._line_name, self._reception.take)
         for service in self._services:
@@ -241,10 +262,10 @@ class Averager(DecentralizedAverager):  # type: ignore[misc]
         await self._p2p.remove_binary_stream_handler(self._line_name)
         await self._p2p.shutdown()
 
-    async def _reduce(self, number: int, order: ReduceOrder) -> None:
-        await self._reply(number, self._reduced(order))
+    async def _reduce(self, promise: Promise, number: int, order: ReduceOrder) -> None:
+        await self._keep(promise, self._reduced(number, order))
 
-    async def _reduced(self, order: ReduceOrder) -> ReduceOutcome:
+    async def _reduced(self, number: int, order: ReduceOrder) -> ReduceOutcome:
         if self._me not in order.roster or not any(order.weights):
             cause = "no member has weight" if self._me in order.roster else "this peer is not in the roster"
             return ReduceOutcome(False, 0.0, 0, 0, cause)
@@ -253,29 +274,39 @@ class Averager(DecentralizedAverager):  # type: ignore[misc]
         self._attempt = Attempt(Group(order, self._terms), self._dial, self._daemon_answers)
         self._reception.expect(order.group_id, self._attempt)
         try:
-            return await self._attempt.run()
+            # One that was cancelled before is begun all the same: whoever calls must hear that it is over.
+            with self._cancels.heeding(number, self._attempt.cancel, order.group_id):
+                return await self._attempt.run()
         except Exception as error:
             return ReduceOutcome(False, 0.0, 0, 0, f"an error in this peer: {error!r}", self._me)
         finally:
             self._attempt = None
             self._reception.forget_later(order.group_id)
 
-    async def _cancel(self) -> None:
-        if self._attempt is not None:
-            self._attempt.cancel()
+    async def _call(self, promise: Promise, number: int, pickled: bytes, timeout_s: float) -> None:
+        await self._keep(promise, self._called(number, pickled, timeout_s))
 
-    async def _call(self, number: int, pickled: bytes, timeout_s: float) -> None:
-        async def called() -> Any:
-            function, kwargs = pickle.loads(pickled)
-            async with asyncio.timeout(timeout_s):
-                return await function(self._p2p, **kwargs)
+    async def _called(self, number: int, pickled: bytes, timeout_s: float) -> Any:
+        function, kwargs = pickle.loads(pickled)
+        began, work = time.monotonic(), asyncio.ensure_future(function(self._p2p, **kwargs))
+        try:
+            with self._cancels.heeding(number, work.cancel):
+                async with asyncio.timeout(timeout_s):
+                    return await work
+        except asyncio.CancelledError:
+            raise TransferFailed("cancelled by this peer", _REMEDY) from None
+        except TimeoutError:
+            cause = f"it was not done within {time.monotonic() - began:.3g} s"
+            raise TransferFailed(cause, _REMEDY) from None
 
-        await self._reply(number, called())
-
-    async def _reply(self, number: int, work: Awaitable[Any]) -> None:
-        reply = await answer(number, work)
-        assert self._replies is not None
-        await asyncio.get_running_loop().run_in_executor(self._outgoing, self._replies.send_bytes, reply)
+    async def _keep(self, promise: Promise, work: Awaitable[Any]) -> None:
+        in_thread = partial(asyncio.get_running_loop().run_in_executor, self._outgoing)
+        try:
+            result = await work
+        except Exception as error:
+            await in_thread(promise.set_exception, error)
+        else:
+            await in_thread(promise.set_result, result)
 
     async def _dial(self, peer: str) -> Line:
         _, reader, writer = await self._p2p.call_binary_stream_handler(

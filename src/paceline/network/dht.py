@@ -11,18 +11,18 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
 
 from hivemind.dht import DHT, DHTNode
 from hivemind.dht.validation import RecordValidatorBase
 from hivemind.p2p import P2P
-from hivemind.utils import MPFuture
 from hivemind.utils.multiaddr import Multiaddr
 
-from paceline.core.errors import JoinError, ProcessDied, SeedsUnreachable
+from paceline.core.errors import JoinError, SeedsUnreachable
 from paceline.network.hardening import SafePipe, die_with_parent, harden
+from paceline.network.mailbox import Mailbox, answer_through
 
 STARTUP_TIMEOUT_S = 60.0
 """How long the daemon may take to come up; hivemind's 15 s are too short on a loaded machine."""
@@ -37,7 +37,6 @@ _DEFAULTS: dict[str, Any] = {
     "cache_size": -1,
     "wait_timeout": 2,
 }
-_POLL_S = 0.25
 
 
 class PeerDht(DHT):  # type: ignore[misc]
@@ -54,6 +53,7 @@ class PeerDht(DHT):  # type: ignore[misc]
 
     _inner_pipe: Any
     _outer_pipe: Any
+    _ready: Any
 
     def __init__(
         self,
@@ -74,11 +74,16 @@ class PeerDht(DHT):  # type: ignore[misc]
         super().__init__(list(initial_peers), start=False, record_validators=record_validators, **settings)
         self._inner_pipe = SafePipe(self._inner_pipe)
         self._outer_pipe = SafePipe(self._outer_pipe)
+        self._mailbox = Mailbox("DHT")
+        self._ready, self._up = self._mailbox.expect()
+        self._replies: Connection
         self._daemon_maddr: Multiaddr | None = None
 
     def start(self) -> None:
         """Fork the process. Callers want `start_or_raise`."""
+        self._replies = self._mailbox.open()
         super().start()
+        self._mailbox.watch()
         # Else a write to a dead node would wait for this copy of its reading end.
         self._inner_pipe.close()
 
@@ -95,7 +100,8 @@ class PeerDht(DHT):  # type: ignore[misc]
         began = time.monotonic()
         self.start()
         try:
-            wait_until_ready(self, self._ready, timeout_s)
+            self._up.result(timeout_s)
+            self._ready = self._up  # for hivemind, which asks whether it is done
             # Asked for now, so that a process forked later finds them here and needn't use our pipe.
             self._daemon_maddr = self.run_coroutine(DHT._get_p2p_daemon_listen_maddr)
             self.peer_id, self.client_mode  # noqa: B018
@@ -107,6 +113,7 @@ class PeerDht(DHT):  # type: ignore[misc]
         """Serve, in the forked process, until shut down or orphaned."""
         die_with_parent(self._parent_pid)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        answer_through(self._replies)
         super().run()
 
     def shutdown(self) -> None:
@@ -127,26 +134,39 @@ class PeerDht(DHT):  # type: ignore[misc]
         Args:
             key: The key.
             latest: Whether to ask all who may have it for the latest value.
-            return_future: Whether to return an `MPFuture` at once.
+            return_future: Whether to return a `concurrent.futures.Future` at once.
             kwargs: Passed on.
 
         Returns:
             The value with its expiration, or None; or the future of it.
         """
-        return self._finish(return_future, super().get, key, latest, **kwargs)
+        return self._ask(return_future, "_get", key=key, latest=latest, **kwargs)
 
-    def store(self, *args: Any, return_future: bool = False, **kwargs: Any) -> Any:
+    def store(
+        self,
+        key: Any,
+        value: Any,
+        expiration_time: float,
+        subkey: Any = None,
+        return_future: bool = False,
+        **kwargs: Any,
+    ) -> Any:
         """Store a value, as `hivemind.DHT.store` does.
 
         Args:
-            args: Key, value, expiration time, subkey.
-            return_future: Whether to return an `MPFuture` at once.
+            key: The key.
+            value: Anything that hivemind's msgpack takes.
+            expiration_time: When it may be forgotten, in seconds since 1970; it replaces only what ends
+                sooner.
+            subkey: Makes the value one entry of a dictionary.
+            return_future: Whether to return a `concurrent.futures.Future` at once.
             kwargs: Passed on.
 
         Returns:
             Whether somebody took it, which is no proof that all did; or the future of it.
         """
-        return self._finish(return_future, super().store, *args, **kwargs)
+        content = {"key": key, "value": value, "expiration_time": expiration_time, "subkey": subkey}
+        return self._ask(return_future, "_store", **content, **kwargs)
 
     def run_coroutine(
         self, coro: Callable[[DHT, DHTNode], Awaitable[Any]], return_future: bool = False
@@ -155,12 +175,12 @@ class PeerDht(DHT):  # type: ignore[misc]
 
         Args:
             coro: A function that could be imported before the fork.
-            return_future: Whether to return an `MPFuture` at once.
+            return_future: Whether to return a `concurrent.futures.Future` at once.
 
         Returns:
             What it returned, or the future of it.
         """
-        return self._finish(return_future, super().run_coroutine, coro)
+        return self._ask(return_future, "_run_coroutine", coro=coro)
 
     async def replicate_p2p(self) -> P2P:
         """Connect another process of this peer to the node's daemon.
@@ -179,21 +199,11 @@ class PeerDht(DHT):  # type: ignore[misc]
     ) -> None:
         self.shutdown()
 
-    def _finish(self, return_future: bool, ask: Callable[..., MPFuture], *args: Any, **kwargs: Any) -> Any:
-        try:
-            future = ask(*args, return_future=True, **kwargs)
-        except OSError as error:
-            raise ProcessDied("DHT") from error
-        if return_future:
-            return future
-        while True:
-            try:
-                return future.result(_POLL_S)
-            except TimeoutError:
-                if future.done():  # the answer itself is a TimeoutError
-                    raise
-                if not self.is_alive():
-                    raise ProcessDied("DHT") from None
+    def _ask(self, return_future: bool, method: str, **kwargs: Any) -> Any:
+        answer = self._mailbox.post(
+            lambda promise: self._outer_pipe.send((method, [], kwargs | {"future": promise}))
+        )
+        return answer if return_future else answer.result()
 
     def _what_went_wrong(self, error: Exception, seconds: float) -> JoinError:
         if self.initial_peers and ("bootstrap" in str(error) or isinstance(error, TimeoutError)):
@@ -202,27 +212,3 @@ class PeerDht(DHT):  # type: ignore[misc]
             f"the network daemon did not start ({seconds:.0f} s): {error or type(error).__name__}",
             "check host_maddrs, that the port is free, and the key file",
         )
-
-
-def wait_until_ready(process: BaseProcess, ready: MPFuture, timeout_s: float) -> None:
-    """Wait until a hivemind process says that it is up.
-
-    Args:
-        process: The process.
-        ready: What it fulfils.
-        timeout_s: How long to wait.
-
-    Raises:
-        TimeoutError: It took longer.
-        ProcessDied: It ended without a word.
-    """
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            ready.result(_POLL_S)
-            return
-        except TimeoutError:
-            if ready.done() or time.monotonic() > deadline:
-                raise
-            if not process.is_alive():
-                raise ProcessDied(type(process).__name__) from None

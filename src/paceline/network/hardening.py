@@ -13,6 +13,7 @@ stock hivemind still needs it; a test of the second kind that fails names the co
 | `kill -9` of a peer leaves its children and p2pd alive, and its identity taken | they die with it |
 | a killed peer leaves its sockets behind in /tmp | named by pid, swept at the next start |
 | a large message on the control pipe, or two threads that send at once, kill the process | `SafePipe` |
+| processes share a lock for their answers; one killed in mid-answer silences the rest | `mailbox` |
 | starting an averager makes the host deaf to Ctrl-C | `sigint_kept` |
 """
 

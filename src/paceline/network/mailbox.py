@@ -1,24 +1,94 @@
 """Questions to a child process and their answers; a child that dies answers everything with `ProcessDied`.
 
-Hivemind's `MPFuture` would wait for ever then. And it holds a lock that all processes of the peer share: a
-process killed at the wrong moment would stop the rest.
+It takes the place of hivemind's `MPFuture`, which would wait for ever then. `MPFuture` also has all processes
+of a peer share one lock for their answers: a process killed in the middle of an answer takes the lock along,
+and no other ever answers again.
+
+In the asking process:                                in the asked one, which it forks:
+
+    mailbox = Mailbox("child")
+    replies = mailbox.open()
+    ... fork ...                                      answer_through(replies)
+    mailbox.watch()
+    future = mailbox.post(pipe.send)                  promise = pipe.recv()
+    future.result()                                   promise.set_result(42)
 """
 
 from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 from paceline.core.errors import ProcessDied
 
+_replies: Connection | None = None
+_replying = threading.Lock()
+
+
+def answer_through(replies: Connection) -> None:
+    """Let all promises kept in this process travel this way; called in the asked process, once.
+
+    Args:
+        replies: What `Mailbox.open` returned.
+    """
+    global _replies, _replying
+    _replies, _replying = replies, threading.Lock()
+
+
+class Promise:
+    """The asked process's side of a question. It has as much of a future as hivemind's servants use."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._kept = False
+
+    def done(self) -> bool:
+        """Tell whether it has been kept here.
+
+        Returns:
+            Whether an answer was given.
+        """
+        return self._kept
+
+    def set_result(self, result: object) -> None:
+        """Answer.
+
+        Args:
+            result: Anything that pickles; if it doesn't, the answer is an error that says so.
+        """
+        try:
+            self._keep(pickle.dumps((self._number, True, result)))
+        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            self.set_exception(error)
+
+    def set_exception(self, error: BaseException) -> None:
+        """Answer with an error.
+
+        Args:
+            error: It is raised in the asking process: itself, or its description when it can't travel.
+        """
+        try:
+            spelled = pickle.dumps((self._number, False, error))
+            pickle.loads(spelled)  # some errors can be sent and not received
+        except Exception:
+            described = RuntimeError(f"{type(error).__name__}: {error}")
+            spelled = pickle.dumps((self._number, False, described))
+        self._keep(spelled)
+
+    def _keep(self, spelled: bytes) -> None:
+        assert _replies is not None, "answer_through was not called in this process"
+        self._kept = True
+        with _replying:
+            _replies.send_bytes(spelled)
+
 
 class Mailbox:
-    """Keeps track of open questions in the asking process.
+    """The asking process's side: keeps track of open questions to one process.
 
     Guarantees:
         A question to a dead process is answered with ProcessDied.
@@ -31,20 +101,46 @@ class Mailbox:
         self._open: dict[int, Future[Any]] = {}
         self._asked = 0
         self._closed = False
+        self._ends: tuple[Connection, Connection] | None = None
 
-    def watch(self, incoming: Connection) -> None:
-        """Collect answers from now on, in a thread of its own.
+    def open(self) -> Connection:
+        """Make the way back; right before the fork, so that no other process gets hold of its sending end.
 
-        Args:
-            incoming: What the process answers on. No other process may hold its sending end.
+        Returns:
+            The sending end, for `answer_through` in the forked process.
         """
+        self._ends = Pipe(duplex=False)
+        return self._ends[1]
+
+    def watch(self) -> None:
+        """Collect answers from now on, in a thread of its own; right after the fork."""
+        assert self._ends is not None, "open was not called"
+        incoming, outgoing = self._ends
+        outgoing.close()
         threading.Thread(target=self._collect, args=(incoming,), daemon=True, name="answers").start()
 
-    def post(self, send: Callable[[int], None]) -> Future[Any]:
+    def expect(self) -> tuple[Promise, Future[Any]]:
+        """Open a question that needn't be asked, because the forked process knows it from birth.
+
+        Returns:
+            What the process must keep, and its answer to come.
+
+        Raises:
+            ProcessDied: There is nobody to answer any more.
+        """
+        answer: Future[Any] = Future()
+        with self._lock:
+            if self._closed:
+                raise ProcessDied(self._process_name)
+            self._asked += 1
+            self._open[self._asked] = answer
+            return Promise(self._asked), answer
+
+    def post(self, send: Callable[[Promise], None]) -> Future[Any]:
         """Ask something.
 
         Args:
-            send: Sends the question; gets the number that the answer must bear.
+            send: Sends the question with the promise that the process must keep.
 
         Returns:
             The answer to come.
@@ -52,18 +148,10 @@ class Mailbox:
         Raises:
             ProcessDied: There is nobody to ask.
         """
-        answer: Future[Any] = Future()
-        with self._lock:
-            if self._closed:
-                raise ProcessDied(self._process_name)
-            self._asked += 1
-            number = self._asked
-            self._open[number] = answer
+        promise, answer = self.expect()
         try:  # not under the lock: answers must be collected meanwhile, or two full pipes wait for each other
-            send(number)
+            send(promise)
         except OSError as error:
-            with self._lock:
-                self._open.pop(number, None)
             raise ProcessDied(self._process_name) from error
         return answer
 
@@ -73,41 +161,12 @@ class Mailbox:
                 number, worked, content = pickle.loads(incoming.recv_bytes())
                 with self._lock:
                     answer = self._open.pop(number, None)
-                if answer is None:
-                    continue
-                if worked:
-                    answer.set_result(content)
-                else:
-                    answer.set_exception(content)
+                if answer is not None and answer.set_running_or_notify_cancel():
+                    answer.set_result(content) if worked else answer.set_exception(content)
+        incoming.close()
         with self._lock:
             self._closed = True
             abandoned, self._open = list(self._open.values()), {}
         for answer in abandoned:
-            answer.set_exception(ProcessDied(self._process_name))
-
-
-async def answer(number: int, work: Awaitable[Any]) -> bytes:
-    """Do what was asked, in the asked process, and spell the answer.
-
-    Args:
-        number: The question's number.
-        work: What was asked.
-
-    Returns:
-        The answer for `Mailbox`: the result, or the error. An error that can't travel goes as its
-        description.
-    """
-    try:
-        return _travelling(number, True, await work)
-    except Exception as error:
-        try:
-            return _travelling(number, False, error)
-        except Exception:
-            return pickle.dumps((number, False, RuntimeError(f"{type(error).__name__}: {error}")))
-
-
-def _travelling(number: int, worked: bool, content: object) -> bytes:
-    spelled = pickle.dumps((number, worked, content))
-    if not worked:
-        pickle.loads(spelled)  # some errors can be sent and not received
-    return spelled
+            if answer.set_running_or_notify_cancel():
+                answer.set_exception(ProcessDied(self._process_name))
