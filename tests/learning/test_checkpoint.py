@@ -252,7 +252,7 @@ def test_a_checkpoint_is_assembled_from_what_peers_sent(path: Path, tmp_path: Pa
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
 @given(place=st.integers(0, 8 * num_parameters(TINY) - 1), flip=st.integers(1, 255))
-def test_raw_bytes_that_don_t_have_the_digests_never_become_a_checkpoint(
+def test_raw_bytes_that_dont_have_the_digests_never_become_a_checkpoint(
     tmp_path: Path, place: int, flip: int
 ) -> None:
     info, anchor, momentum = make_state()

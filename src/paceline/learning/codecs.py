@@ -34,13 +34,26 @@ class Codec(Protocol):
         """Its name in the run's configuration."""
 
     def encoded_size(self, n: int) -> int:
-        """Tell how many bytes `n` values take."""
+        """Tell how many bytes values take.
+
+        Args:
+            n: How many values.
+        """
 
     def encode(self, values: Flat) -> bytes:
-        """Turn float32 `[n]` into bytes."""
+        """Turn values into bytes.
+
+        Args:
+            values: float32 `[n]`.
+        """
 
     def decode(self, data: bytes | bytearray | memoryview, n: int) -> Flat:
-        """Turn bytes back into float32 `[n]`; ValueError when they are not `n` finite values."""
+        """Turn bytes back into float32 `[n]`; ValueError when they are not `n` finite values.
+
+        Args:
+            data: Untrusted bytes.
+            n: How many values they must hold.
+        """
 
 
 class _PlainCodec:
