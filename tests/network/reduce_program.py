@@ -70,7 +70,7 @@ class Program:
             case "reduce":
                 threading.Thread(target=self.reduce, kwargs=arguments, daemon=True).start()
             case "cancel":
-                self.averager.cancel()
+                self.averager.cancel(**arguments)
             case "call":
                 self.call(**arguments)
             case "alive":

@@ -7,7 +7,8 @@ strangers is added here:
 - `dht`: the DHT's process, safe to use from many threads, gone when its parent is gone;
 - `butterfly`: what an all-reduce computes, and the vocabulary around it;
 - `line`, `group`, `reducer`, `exchange`, `attempt`, `reception`: how it travels, one file per role;
-- `averager`, `mailbox`: the process in which all that runs, and how it is asked: `Averager.reduce`;
+- `averager`, `mailbox`, `cancelling`: the process in which all that runs, how it is asked (`Averager.reduce`)
+  and how it is stopped;
 - `identity`: a peer's key file;
 - `board`, `validator`: the signed records on the DHT, and what is accepted as one;
 - `transfer`: state and history for whoever joins.
