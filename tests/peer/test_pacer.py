@@ -61,7 +61,7 @@ def pacing() -> Iterator[tuple[Pacer, OpenBoard, list[object]]]:
     machine.voice.boot_id = "this start"
     log: list[object] = []
     board = OpenBoard(log)
-    duties = Duties(log.append, lambda: None, lambda event: None, poll_s=0.01)
+    duties = Duties(log.append, lambda plan_digest: None, lambda event: None, poll_s=0.01)
     pacer = Pacer(machine, cast(Board, board), run, duties)
     pacer.start()
     try:

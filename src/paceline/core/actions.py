@@ -76,7 +76,13 @@ class Reduce:
 
 @dataclass(frozen=True)
 class CancelReduce:
-    """Give up the running all-reduce: it has been superseded."""
+    """Give up a `Reduce` that was ordered earlier: it has been superseded.
+
+    Attributes:
+        plan_digest: Digest of its plan.
+    """
+
+    plan_digest: str
 
 
 @dataclass(frozen=True)

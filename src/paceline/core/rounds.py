@@ -293,8 +293,8 @@ class RoundMachine:
         if self._finished_at is not None or plan is None or not self._is_for_me(plan, now):
             return []
         if self.phase is Phase.REDUCE:
-            superseded, self._cancelled = not self._cancelled, True
-            return [CancelReduce()] if superseded else []
+            superseded, self._cancelled = None if self._cancelled else self._following, True
+            return [CancelReduce(superseded.digest())] if superseded else []
         self._following, self._cancelled = plan, False
         if plan.adopts is not None and self._staged == _staged_by(plan.adopts):
             self.phase = Phase.ATTEST

@@ -47,13 +47,14 @@ class Duties:
 
     Attributes:
         remember: Makes a promise durable.
-        cancel_reduce: Ends the running all-reduce soon; called from the pacer's thread.
+        cancel_reduce: Ends the all-reduce of a plan soon, also one still to begin; called with the plan's
+            digest, from the pacer's thread.
         emit: Tells facts.
         poll_s: Seconds between two looks at the board.
     """
 
     remember: Callable[[Promise], None]
-    cancel_reduce: Callable[[], None]
+    cancel_reduce: Callable[[str], None]
     emit: Emit
     poll_s: float
 
@@ -259,8 +260,8 @@ class Pacer:
                 self._duties.remember(action)
             case Tell(event):
                 self._duties.emit(event)
-            case CancelReduce():
-                self._duties.cancel_reduce()
+            case CancelReduce(plan_digest):
+                self._duties.cancel_reduce(plan_digest)
             case Reduce() | Apply() | Repair() | Finish():
                 self._orders.put(action)
             case _:

@@ -90,6 +90,7 @@ class Worker:
         self.peer_id = peer_id
         self._run, self._node, self._around = run, node, around
         self._stopping = threading.Event()
+        self._reducing: str | None = None
         self._train_s = 0.0
         self._trained_at = time.monotonic()
         self._tokens = 0
@@ -104,6 +105,7 @@ class Worker:
         """Ask the worker to leave at the next step boundary; safe in a signal handler."""
         self._stopping.set()
         self._around.averager.cancel()
+        self._around.averager.cancel(self._reducing)  # also one that is about to begin
 
     def run(self) -> None:
         """Work until the run is finished or `stop` is called.
@@ -179,6 +181,9 @@ class Worker:
             stall_s=pace.stall_s,
             total_s=pace.reduce_s,
         )
+        self._reducing = order.key
+        if self._stopping.is_set():
+            around.averager.cancel(order.key)
         outcome = around.averager.reduce(order)
         self._bytes_in += outcome.bytes_in
         self._bytes_out += outcome.bytes_out
