@@ -77,6 +77,7 @@ def receipt_of(commit: CommitRecord, voter: SigningKey, **changes: Any) -> Round
         "round_id": state.round_id,
         "term": commit.ballot_term,
         "attempt": commit.ballot_attempt,
+        "coordinator": commit.peer_id,
         "plan_digest": state.plan_digest,
         "complete": True,
         "weights_digest": state.weights_digest,

@@ -64,7 +64,6 @@ states = st.builds(
     prev_digest=digests,
     weights_digest=digests,
     momentum_digest=digests,
-    departed=st.lists(ids, max_size=3),
 )
 _head = {"run_id": texts, "peer_id": ids, "seq": counts, "expires_at": numbers}
 
@@ -105,6 +104,7 @@ records: st.SearchStrategy[Record] = st.one_of(
         coordinator=st.one_of(st.just(""), ids),
         vote=st.none() | votes,
         boot_id=texts,
+        acts=st.booleans(),
         metrics_address=texts,
     ),
     _plans(),
@@ -114,6 +114,7 @@ records: st.SearchStrategy[Record] = st.one_of(
         round_id=counts,
         term=counts,
         attempt=counts,
+        coordinator=ids,
         plan_digest=digests,
         complete=st.booleans(),
         weights_digest=digests,
@@ -122,7 +123,14 @@ records: st.SearchStrategy[Record] = st.one_of(
         loss=numbers,
         blamed=st.one_of(st.just(""), ids),
     ),
-    st.builds(CommitRecord, **_head, state=states, ballot_term=counts, ballot_attempt=counts),
+    st.builds(
+        CommitRecord,
+        **_head,
+        state=states,
+        ballot_term=counts,
+        ballot_attempt=counts,
+        departed=st.lists(ids, max_size=3).map(tuple),
+    ),
     st.builds(
         WorkerMetrics,
         **_head,

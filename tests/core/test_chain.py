@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -34,12 +34,23 @@ HEAD = next_state(RUN, GENESIS, MEMBERS)
 STATE = next_state(RUN, HEAD, MEMBERS)
 COMMIT = commit_of(STATE, MEMBERS[0])
 GOOD = link_of(COMMIT, MEMBERS[0], MEMBERS)
+RECEIPTS = [receipt_of(COMMIT, key) for key in MEMBERS]
 
 
 def with_state(**changes: object) -> Link:
     """A link whose state differs, with receipts that really vote for it."""
     state = next_state(RUN, HEAD, MEMBERS, **changes)
     return link_of(commit_of(state, MEMBERS[0]), MEMBERS[0], MEMBERS)
+
+
+def with_departed(*gone: SigningKey) -> Link:
+    """A link whose publisher declares these departed, with receipts that really vote for it."""
+    return link_of(commit_of(STATE, MEMBERS[0], departed=ids(gone)), MEMBERS[0], MEMBERS)
+
+
+def published_by(key: SigningKey) -> Link:
+    """The good link's receipts under a commit that somebody else has published."""
+    return Link(seal(commit_of(STATE, key), key), GOOD.receipts)
 
 
 def with_edited_state(**changes: object) -> Link:
@@ -70,7 +81,7 @@ def flipped(sealed: bytes) -> bytes:
     return sealed[:-1] + bytes([sealed[-1] ^ 1])
 
 
-def ids(keys: list[SigningKey]) -> list[str]:
+def ids(keys: Sequence[SigningKey]) -> list[str]:
     return [key.peer_id for key in keys]
 
 
@@ -99,8 +110,7 @@ DEVIATIONS: dict[str, tuple[Callable[[], Link], str]] = {
         "participating nodes",
     ),
     "samples that fit no roster": (lambda: with_state(samples=[1, 2, 3]), "participating nodes"),
-    "a stranger departed": (lambda: with_state(departed=[STRANGER.peer_id]), "departed"),
-    "a member departed": (lambda: with_state(departed=[MEMBERS[1].peer_id]), "departed"),
+    "a stranger departed": (lambda: with_departed(STRANGER), "departed"),
     "samples edited after the vote": (lambda: with_edited_state(samples=[8, 8, 8, 9]), "voted for"),
     "loss edited after the vote": (lambda: with_edited_state(avg_loss=0.1), "voted for"),
     "term edited after the vote": (lambda: with_edited_state(term=2), "voted for"),
@@ -118,9 +128,11 @@ DEVIATIONS: dict[str, tuple[Callable[[], Link], str]] = {
         lambda: Link(seal(commit_of(STATE, MEMBERS[0], ballot_term=2), MEMBERS[0]), GOOD.receipts),
         "something else",
     ),
-    "a stranger as publisher": (
-        lambda: link_of(commit_of(STATE, STRANGER), STRANGER, MEMBERS),
-        "its publisher is no member",
+    "a stranger as publisher": (lambda: published_by(STRANGER), "something else"),
+    "another member as publisher": (lambda: published_by(MEMBERS[1]), "something else"),
+    "a receipt for another coordinator": (
+        lambda: with_receipt(coordinator=MEMBERS[1].peer_id),
+        "something else",
     ),
     "a receipt of random bytes": (lambda: Link(GOOD.commit, (b"abc", *GOOD.receipts[1:])), "a receipt: not"),
     "a changed receipt": (
@@ -180,12 +192,43 @@ def test_a_newcomer_may_vote_and_publish_once_it_is_in_the_roster() -> None:
 
 def test_the_departed_no_longer_count_towards_the_majority() -> None:
     gone, rest = MEMBERS[:2], MEMBERS[2:]
-    state = next_state(RUN, HEAD, rest, departed=ids(gone))
-    assert check_link(link_of(commit_of(state, rest[0]), rest[0], rest), HEAD, RUN)
-    still_counting = next_state(RUN, HEAD, rest)
-    first_of_all = link_of(commit_of(still_counting, rest[0]), rest[0], rest[:1])
+    state = next_state(RUN, HEAD, rest)
+    commit = commit_of(state, rest[0], departed=ids(gone))
+    assert check_link(link_of(commit, rest[0], rest), HEAD, RUN) == commit
+    still_counting = link_of(commit_of(state, rest[0]), rest[0], rest[:1])
     with pytest.raises(HistoryBroken, match="no quorum of 3"):
-        check_link(first_of_all, HEAD, RUN)
+        check_link(still_counting, HEAD, RUN)
+
+
+def test_a_member_that_departed_after_training_is_credited_but_its_vote_does_not_count() -> None:
+    gone, rest = MEMBERS[:1], MEMBERS[1:]
+    commit = commit_of(STATE, rest[0], departed=ids(gone))
+    assert check_link(link_of(commit, rest[0], rest), HEAD, RUN).state == STATE
+    with pytest.raises(HistoryBroken, match="no quorum of 2"):
+        check_link(link_of(commit, rest[0], [*gone, rest[0]]), HEAD, RUN)
+
+
+def test_who_departed_changes_no_digest_so_every_ballot_leads_to_one_commit() -> None:
+    gone, rest = MEMBERS[:1], MEMBERS[1:]
+    state = next_state(RUN, HEAD, rest)
+    with_all = commit_of(state, rest[0])
+    without = commit_of(state, rest[1], ballot_term=4, departed=ids(gone))
+    for commit, publisher in ((with_all, rest[0]), (without, rest[1])):
+        assert check_link(link_of(commit, publisher, rest), HEAD, RUN).state.digest() == state.digest()
+
+
+def test_a_commit_published_by_anyone_but_its_ballots_coordinator_is_refused() -> None:
+    assert not chain.is_backed(commit_of(STATE, MEMBERS[1]), RECEIPTS, HEAD, RUN)
+    for key in (STRANGER, *MEMBERS[1:]):
+        assert chain.backers(commit_of(STATE, key), RECEIPTS) == set()
+        with pytest.raises(HistoryBroken, match="something else"):
+            check_link(published_by(key), HEAD, RUN)
+    assert check_link(published_by(MEMBERS[0]), HEAD, RUN) == COMMIT
+
+
+def test_a_coordinator_need_not_be_a_member_of_the_round_it_commits() -> None:
+    commit = commit_of(STATE, STRANGER)
+    assert check_link(link_of(commit, STRANGER, MEMBERS), HEAD, RUN) == commit
 
 
 def test_the_round_after_looks_at_the_new_roster_only() -> None:
@@ -232,7 +275,6 @@ def test_every_field_of_a_commit_is_in_its_digest(field: str) -> None:
         "global_weights": {"w": [1.0]},
         "participating_nodes": ["x"],
         "samples": [1],
-        "departed": ["x"],
         "avg_loss": 1.25,
         "run_id": "x",
     }

@@ -265,9 +265,9 @@ def test_a_record_that_is_too_large_is_never_sealed() -> None:
     keys = peers(MAX_MEMBERS)
     run = run_of(keys)
     departed = [key.peer_id for key in keys]
-    state = next_state(run, genesis_of(run), keys, departed=departed)
+    commit = commit_of(next_state(run, genesis_of(run), keys), keys[0], departed=departed)
     with pytest.raises(ValueError, match="the limit"):
-        seal(commit_of(state, keys[0]), keys[0])
+        seal(commit, keys[0])
 
 
 @pytest.mark.parametrize("origin", [[2**48 + 1, 0], [0, -1], [1], [1, 2, 3], ["1", 2], [1.0, 2]], ids=str)

@@ -86,6 +86,10 @@ class VirtualSwarm:
         self.receipts: dict[tuple[str, int, int, int], tuple[str, str]] = {}
         self.violations: list[str] = []
         self.drifts: set[str] = set()
+        self.deaf: set[str] = set()  # they read nothing
+        self.asleep: set[str] = set()  # their processes are stopped
+        self.ahead_s: dict[str, float] = {}  # by how much their clocks are fast
+        self.apply_s: dict[str, float] = {}  # how long they take to apply a commit
         self.on_action: Callable[[VirtualPeer, Action], None] = lambda peer, action: None
         self._board: dict[tuple[str, str], tuple[Record, float]] = {}
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
@@ -137,13 +141,20 @@ class VirtualSwarm:
     def _tick(self, peer: VirtualPeer) -> None:
         if not peer.alive or peer.finished:
             return
+        if peer.peer_id in self.asleep:
+            self.after(POLL_S, lambda: self._tick(peer))
+            return
         self._poll(peer)
         self._carry_out(peer, peer.machine.advance(self.now))
         self.after(POLL_S * self.rng.uniform(0.8, 1.2), lambda: self._tick(peer))
 
     def _poll(self, peer: VirtualPeer) -> None:
+        if peer.peer_id in self.deaf:
+            return
+        clock = self.now + self.ahead_s.get(peer.peer_id, 0.0)
         for (kind, author), (record, visible_at) in list(self._board.items()):
-            hidden = self.peers[author].group != peer.group or visible_at > self.now
+            out_of_reach = self.peers[author].group != peer.group or visible_at > self.now
+            hidden = out_of_reach or record.expires_at <= clock
             if hidden or peer.seen.get((kind, author), -1) >= record.seq or self.rng.random() < self.loss:
                 continue
             peer.seen[kind, author] = record.seq
@@ -152,7 +163,7 @@ class VirtualSwarm:
     def _train(self, peer: VirtualPeer) -> None:
         if not peer.alive or peer.finished:
             return
-        if peer.machine.phase is Phase.TRAIN:
+        if peer.machine.phase is Phase.TRAIN and peer.peer_id not in self.asleep:
             steps = peer.machine.progress.inner_step + 1
             peer.machine.trained(Progress(steps, steps * 8, 8.0, 2.0))
         step_s = 0.5 * peer.speed * self.rng.uniform(0.9, 1.1)
@@ -176,7 +187,8 @@ class VirtualSwarm:
             case Reduce(plan):
                 self._reduce(peer, plan)
             case Apply(commit, _):
-                self.after(0.3, partial(self._apply, peer, peer.life, commit.state))
+                delay = self.apply_s.get(peer.peer_id, 0.3)
+                self.after(delay, partial(self._apply, peer, peer.life, commit.state))
             case Repair(donors):
                 self.after(1.5, partial(self._repair, peer, peer.life, donors))
             case Finish():
@@ -256,7 +268,8 @@ class VirtualSwarm:
     def _repair(self, peer: VirtualPeer, life: int, donors: tuple[str, ...]) -> None:
         if not self._is_same(peer, life):
             return
-        reachable = [d for d in donors if self.peers[d].alive and self.peers[d].group == peer.group]
+        found = [self.peers[donor] for donor in donors if donor in self.peers]
+        reachable = [donor.peer_id for donor in found if donor.alive and donor.group == peer.group]
         if not reachable:
             peer.machine.repair_failed(self.now)
             return

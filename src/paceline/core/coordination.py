@@ -139,13 +139,14 @@ class Coordination:
         origin = standing.plans.get(vote.plan_digest)
         if origin is None:
             return []  # whoever voted for it hands it on: see RoundMachine
+        # Whoever trained for this result may be gone since, and must not hold up its commit for ever.
         departed = self._departed(standing.followers(standing.term, standing.me), standing, now)
         plan = self._draft(
             standing,
             roster=origin.roster,
             samples=origin.samples,
             avg_loss=origin.avg_loss,
-            departed=tuple(peer for peer in departed if peer not in origin.roster),
+            departed=departed[: MAX_MEMBERS - len(origin.roster)],
             adopts=vote,
             origin=origin.origin or origin.ballot,
         )

@@ -96,8 +96,12 @@ class Leadership:
             return False
         elif patient and self._is_alive(standing.coordinator, now):
             return False
-        if not standing.is_quorum({*standing.live(now), standing.me}, standing.departed(now)):
-            return False  # whoever can't hear a quorum had better not unsettle one
+        # Whoever can't hear a quorum had better not unsettle one. To a peer that has just turned deaf, others
+        # may seem to outlive the coordinator by a moment: they must have been heard of late.
+        recent = standing.run.pace.lease_s / 2
+        heard = {peer for peer in standing.live(now) if standing.unseen_s(peer, now) < recent}
+        if not standing.is_quorum({*heard, standing.me}, standing.departed(now)):
+            return False
         return self._enter(standing.term + 1, self._first_in_line(standing.term + 1, now, may_lead), now)
 
     def _is_for_others_to_decide(self, now: float) -> bool:

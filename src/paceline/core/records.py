@@ -289,8 +289,7 @@ class GlobalState(Frozen):
     def averaged_plan_digest(self) -> str:
         """Work out which plan leads to this commit.
 
-        Receipts vote for a plan by its digest; only a commit whose own members, samples, loss and departed
-        give that digest again is what was voted for.
+        Receipts vote for a plan by its digest; only a commit whose content gives it again is voted for.
 
         Returns:
             What `RoundPlan.digest` gives for the plan with this commit's content.
@@ -393,12 +392,8 @@ RECORD_TYPES: dict[str, type[Record]] = {
 
 
 def _plan_digest(source: RoundPlan | GlobalState, ballot: Ballot, members: Sequence[str]) -> str:
-    return _digest(
-        [
-            *(source.run_id, source.round_id, *ballot, source.prev_digest),
-            *(members, source.samples, source.avg_loss),
-        ]
-    )
+    place = (source.run_id, source.round_id, *ballot, source.prev_digest)
+    return _digest([*place, members, source.samples, source.avg_loss])
 
 
 def _digest(content: Any) -> str:

@@ -22,6 +22,9 @@ from paceline.core.records import (
     RoundReceipt,
 )
 
+_MOST_OF_AN_AUTHOR = 64
+"""So many receipts, and so many plans, of one author in one round are kept: nobody can fill the memory."""
+
 
 @dataclass(frozen=True)
 class Sighting:
@@ -276,8 +279,16 @@ class Standing:
     def _notice_attempt(self, record: RoundReceipt | RoundPlan, sealed: bytes) -> None:
         if isinstance(record, RoundReceipt):
             self.receipts.setdefault((record.peer_id, record.round_id, record.ballot), (record, sealed))
+            mine = [key for key in self.receipts if key[:2] == (record.peer_id, record.round_id)]
+            for key in mine[:-_MOST_OF_AN_AUTHOR]:
+                del self.receipts[key]
             return
         known = self.orders.get(record.peer_id)
         if known is None or (record.round_id, record.ballot) > (known.round_id, known.ballot):
             self.orders[record.peer_id] = record
         self.plans.setdefault(record.digest(), record)
+        # A plan that somebody voted for may still have to be finished.
+        voted = {seen.record.vote.plan_digest for seen in self.peers.values() if seen.record.vote}
+        spare = [key for key, p in self.plans.items() if p.peer_id == record.peer_id and key not in voted]
+        for digest in spare[:-_MOST_OF_AN_AUTHOR]:
+            del self.plans[digest]
