@@ -26,6 +26,7 @@ from paceline.core.events import (
     RepairFailed,
     RoundCommitted,
     RoundPlanned,
+    RoundStalled,
     StateFetched,
     StepDone,
     StepSkipped,
@@ -86,6 +87,10 @@ EXAMPLES: dict[str, Event] = {
     ),
     "state could not be fetched, trying again: nobody has it": RepairFailed(cause="nobody has it"),
     "waiting: 1 of the 3 peers that a round needs are here": QuorumMissing(got=1, needed=3),
+    "round 3: no end after 140 s of waiting, though enough peers are here; "
+    f"following {OTHER[-6:]} in term 7": RoundStalled(round_id=3, seconds=140.2, term=7, coordinator=OTHER),
+    "round 3: no end after 170 s of waiting, though enough peers are here; "
+    "following nobody in term 7": RoundStalled(round_id=3, seconds=170.2, term=7, coordinator=""),
     "round 3: 480 credits": CreditsCounted(round_id=3, balance=480),
     "stopped after round 3: finished": PeerStopped(round_id=3, cause="finished"),
 }

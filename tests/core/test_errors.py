@@ -14,9 +14,7 @@ from paceline.core.errors import (
     LedgerError,
     PacelineError,
     ProcessDied,
-    QuorumLost,
     RecordRejected,
-    ReduceFailed,
     RunMismatch,
     SeedsUnreachable,
 )
@@ -26,9 +24,7 @@ SAMPLES: list[PacelineError] = [
     SeedsUnreachable(["/ip4/127.0.0.1/tcp/1"], 30.0),
     RunMismatch("aa", "bb"),
     RecordRejected("size", "a record of 4 KB or more"),
-    ReduceFailed("a part was missing", blamed="somebody"),
     HistoryBroken("round 3", "two receipts of one peer"),
-    QuorumLost(1, 3),
     ProcessDied("averager"),
 ]
 
@@ -63,7 +59,6 @@ def test_there_is_one_tree_of_errors() -> None:
 def test_the_facts_can_be_read_without_parsing_text() -> None:
     assert SeedsUnreachable(["a"], 3).tried == ["a"]
     assert RecordRejected("stale", "older than the last").reason == "stale"
-    assert ReduceFailed("x", "y").blamed == "y"
     assert (HistoryBroken("round 3", "x").where, HistoryBroken("round 3", "x").what) == ("round 3", "x")
 
 

@@ -2,8 +2,8 @@
 
 Libraries raise these; only the command line turns them into exit codes.
 
-    >>> str(QuorumLost(got=1, needed=3))
-    '1 of the 3 peers that a round needs are here; wait for more, or lower quorum.min_members'
+    >>> str(ProcessDied("averager"))
+    "this peer's averager process died; start the peer again; its state is on disk"
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class PacelineError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The usual way calls the class with the finished text: an error that crosses to another process would
-        # lose whom it blames, or fail to arrive.
+        # lose what else it says, or fail to arrive.
         return _restore, (type(self), self.args, self.__dict__)
 
 
@@ -81,18 +81,6 @@ class RecordRejected(PacelineError):
         super().__init__(cause, "drop it")
 
 
-class ReduceFailed(PacelineError):
-    """An all-reduce that did not give this member the complete average.
-
-    Attributes:
-        blamed: The peer held responsible, or "" when unknown.
-    """
-
-    def __init__(self, cause: str, blamed: str = "") -> None:
-        self.blamed = blamed
-        super().__init__(cause, "the round is tried again without whoever failed")
-
-
 class TransferFailed(PacelineError):
     """State or history could not be fetched, or what came did not match its digest."""
 
@@ -117,16 +105,6 @@ class HistoryBroken(LedgerError):
         self.where, self.what = where, what
         super().__init__(
             f"{where}: {what}", "take the history of another peer; this one is not what the swarm agreed on"
-        )
-
-
-class QuorumLost(PacelineError):
-    """Too few peers are left to commit a round."""
-
-    def __init__(self, got: int, needed: int) -> None:
-        super().__init__(
-            f"{got} of the {needed} peers that a round needs are here",
-            "wait for more, or lower quorum.min_members",
         )
 
 

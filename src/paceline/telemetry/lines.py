@@ -37,6 +37,12 @@ def _fetched(event: events.StateFetched) -> str:
     return f"state of round {event.round_id} fetched: {size} from {donors} in {event.seconds:.1f} s"
 
 
+def _stalled(event: events.RoundStalled) -> str:
+    whom = short(event.coordinator) if event.coordinator else "nobody"
+    what = f"round {event.round_id}: no end after {event.seconds:.0f} s of waiting"
+    return f"{what}, though enough peers are here; following {whom} in term {event.term}"
+
+
 _LINES: dict[type[Event], str | Callable[[Any], str]] = {
     events.PeerStarted: (
         "run {run_id}, round {round_id}: up on {device} with {parameters:,} weights, "
@@ -62,6 +68,7 @@ _LINES: dict[type[Event], str | Callable[[Any], str]] = {
     events.StateFetched: _fetched,
     events.RepairFailed: "state could not be fetched, trying again: {cause}",
     events.QuorumMissing: "waiting: {got} of the {needed} peers that a round needs are here",
+    events.RoundStalled: _stalled,
     events.CreditsCounted: "round {round_id}: {balance} credits",
     events.PeerStopped: "stopped after round {round_id}: {cause}",
 }
