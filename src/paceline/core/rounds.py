@@ -200,7 +200,7 @@ class RoundMachine:
             return [*actions, *self._speak(now)]
         if self.phase not in (Phase.APPLY, Phase.REPAIR):
             actions += self._settle(now)
-        if self.phase not in (Phase.APPLY, Phase.REPAIR):
+        if self.phase not in (Phase.APPLY, Phase.REPAIR) and not self._has_been_further():
             actions += self._choose_coordinator(now)
             actions += self._follow_plan(now)
             self._coordination.watch(self.standing, now)
@@ -249,6 +249,12 @@ class RoundMachine:
             self.vote = vote
             if plan is not None:
                 self.standing.plans.setdefault(plan.digest(), plan)
+
+    def _has_been_further(self) -> bool:
+        # Its state is lost and its vote in this round long forgotten: all it may do is repair itself. If it
+        # followed a coordinator, that one would take it for a peer that has not voted.
+        vote = self._promised.vote
+        return vote is not None and vote.round_id > self.standing.round_id
 
     def _is_final(self, commit: CommitRecord) -> bool:
         head, state = self.standing.head, commit.state
