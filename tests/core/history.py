@@ -78,6 +78,7 @@ def receipt_of(commit: CommitRecord, voter: SigningKey, **changes: Any) -> Round
         "term": commit.ballot_term,
         "attempt": commit.ballot_attempt,
         "coordinator": commit.peer_id,
+        "departed": commit.departed,
         "plan_digest": state.plan_digest,
         "complete": True,
         "weights_digest": state.weights_digest,

@@ -208,6 +208,16 @@ def test_a_member_that_departed_after_training_is_credited_but_its_vote_does_not
         check_link(link_of(commit, rest[0], [*gone, rest[0]]), HEAD, RUN)
 
 
+def test_a_coordinator_can_t_declare_anyone_departed_whom_the_voters_still_count() -> None:
+    gone, rest = MEMBERS[:2], MEMBERS[2:]
+    state = next_state(RUN, HEAD, rest)
+    honest = commit_of(state, rest[0])
+    lying = commit_of(state, rest[0], departed=ids(gone))
+    receipts = tuple(seal(receipt_of(honest, voter), voter) for voter in rest)
+    with pytest.raises(HistoryBroken, match="something else"):
+        check_link(Link(seal(lying, rest[0]), receipts), HEAD, RUN)
+
+
 def test_who_departed_changes_no_digest_so_every_ballot_leads_to_one_commit() -> None:
     gone, rest = MEMBERS[:1], MEMBERS[1:]
     state = next_state(RUN, HEAD, rest)

@@ -22,7 +22,8 @@ _LAST_LINES = 6
 _ALWAYS = (events.PeerStarted, events.PeerStopped)
 _ONCE = (
     *(events.AttemptVoided, events.CoordinatorChanged, events.DriftDetected, events.QuorumMissing),
-    *(events.RepairFailed, events.StateFetched, events.StepSkipped, events.WentBackToAnchor),
+    *(events.RepairFailed, events.RoundStalled, events.StateFetched, events.StepSkipped),
+    events.WentBackToAnchor,
 )
 
 

@@ -77,7 +77,7 @@ def backers(commit: CommitRecord, receipts: Sequence[RoundReceipt]) -> set[str]:
     """
     state = commit.state
     wanted = (
-        *(commit.run_id, state.round_id, commit.ballot, commit.peer_id),
+        *(commit.run_id, state.round_id, commit.ballot, commit.peer_id, commit.departed),
         *(state.plan_digest, state.weights_digest, state.momentum_digest),
     )
     return {
@@ -85,7 +85,7 @@ def backers(commit: CommitRecord, receipts: Sequence[RoundReceipt]) -> set[str]:
         for receipt in receipts
         if wanted
         == (
-            *(receipt.run_id, receipt.round_id, receipt.ballot, receipt.coordinator),
+            *(receipt.run_id, receipt.round_id, receipt.ballot, receipt.coordinator, receipt.departed),
             *(receipt.plan_digest, receipt.weights_digest, receipt.momentum_digest),
         )
     }

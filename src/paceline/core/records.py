@@ -208,6 +208,8 @@ class RoundReceipt(Record):
     """The attempt."""
     coordinator: PeerId
     """Author of the plan followed: nobody else may commit this attempt."""
+    departed: Annotated[tuple[PeerId, ...], Field(max_length=MAX_MEMBERS)] = ()
+    """Whom that plan does not count; the author has not seen them for as long either."""
     plan_digest: Digest
     """Digest of the plan followed."""
     complete: bool
@@ -380,11 +382,9 @@ class RunRecord(Record):
     document: Annotated[
         str, Field(max_length=6000), BeforeValidator(_spell_document), PlainSerializer(json.loads)
     ]
-    """Canonical JSON of the run's parameters (`paceline.core.config.RunConfig`). It is sealed as a map, in
-    which the founders' peer ids are compact: as text, 64 of them alone would take 3.5 KB."""
+    """Canonical JSON of a `RunConfig`; sealed as a map, in which the founders' peer ids are compact."""
 
 
-AnyRecord = PeerRecord | RoundPlan | RoundReceipt | CommitRecord | WorkerMetrics | CreditRecord | RunRecord
 RECORD_TYPES: dict[str, type[Record]] = {
     record.kind: record
     for record in (PeerRecord, RoundPlan, RoundReceipt, CommitRecord, WorkerMetrics, CreditRecord, RunRecord)

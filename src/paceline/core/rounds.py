@@ -139,7 +139,8 @@ class RoundMachine:
         if current is None or current.ballot != plan.ballot or plan.round_id != self.standing.round_id:
             return
         self._staged = staged
-        self.phase = Phase.ATTEST if staged else Phase.WAIT
+        self.phase = Phase.ATTEST if staged else Phase.TRAIN
+        self.trained(self.progress)  # until the next attempt a straggler may as well go on
         standing = self.standing
         if (plan.term, plan.peer_id) == (standing.term, standing.coordinator):  # else a promise forbids it
             self._attest(plan, staged, blamed)
@@ -234,13 +235,8 @@ class RoundMachine:
         if staged is None or staged.plan_digest != committed.plan_digest:
             return []  # not drift: this peer has no result of that attempt
         self._staged = None
-        return [
-            Tell(
-                DriftDetected(
-                    round_id=committed.round_id, ours=staged.weights_digest, theirs=committed.weights_digest
-                )
-            )
-        ]
+        ours, theirs = staged.weights_digest, committed.weights_digest
+        return [Tell(DriftDetected(round_id=committed.round_id, ours=ours, theirs=theirs))]
 
     def _recall_vote(self) -> None:
         # What was promised before a restart stays true when this peer gets back to that round.
@@ -318,10 +314,8 @@ class RoundMachine:
 
     def _is_for_me(self, plan: RoundPlan, now: float) -> bool:
         standing = self.standing
-        current = max(
-            self._following.ballot if self._following else Ballot(-1, -1),
-            self.vote.ballot if self.vote else Ballot(-1, -1),
-        )
+        mine = (self._following, self.vote)
+        current = max((known.ballot for known in mine if known), default=Ballot(-1, -1))
         gone = all(
             standing.unseen_s(peer, now) >= 0.9 * standing.run.quorum.departure_s for peer in plan.departed
         )
@@ -330,9 +324,14 @@ class RoundMachine:
             and plan.prev_digest == standing.head.digest()
             and plan.ballot > current
             and max(plan.samples) <= most_sensible(plan.samples)
-            and (plan.adopts.plan_digest == plan.digest() if plan.adopts else standing.me in plan.roster)
+            and (plan.adopts.plan_digest == plan.digest() if plan.adopts else self._has_trained_for(plan))
             and gone
         )
+
+    def _has_trained_for(self, plan: RoundPlan) -> bool:
+        # After a restart a peer has not, and its part of the average, and its credit, would be for nothing.
+        weights = dict(zip(plan.roster, plan.samples, strict=True))
+        return self.progress.samples >= weights.get(self.standing.me, float("inf"))
 
     def _attest(self, plan: RoundPlan, result: Staged | None, blamed: str) -> None:
         standing = self.standing
@@ -345,6 +344,7 @@ class RoundMachine:
             term=plan.term,
             attempt=plan.attempt,
             coordinator=plan.peer_id,
+            departed=plan.departed,
             plan_digest=plan.digest(),
             complete=result is not None,
             weights_digest=result.weights_digest if result else "",
