@@ -52,6 +52,8 @@ class Averaging:
         """
         swarm = self._swarm
         attempt = self._attempts.setdefault(plan.digest(), Attempt(plan))
+        here = {who: member for who, member in attempt.members.items() if member.attempt is attempt}
+        attempt.members = {who: member for who, member in here.items() if member.alive}
         attempt.members[peer.peer_id] = peer
         attempt.done.discard(peer.peer_id)
         peer.attempt = attempt

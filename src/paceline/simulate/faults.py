@@ -27,12 +27,12 @@ class Ambush:
     Attributes:
         moment: What it waits for: a record about to be published, an action, or a point within one.
         coordinator: Whether only a coordinator will do.
-        pause_s: For how long the victim stands still; 0 kills it.
+        strike: What it does to its victim.
     """
 
     moment: object
     coordinator: bool
-    pause_s: float
+    strike: Callable[[VirtualPeer], None]
 
     def matches(self, peer: VirtualPeer, doing: object) -> bool:
         """Decide whether this is the moment.
@@ -76,6 +76,7 @@ class Trouble:
             self._kinds.append(self._restart)
         self._longest_s = self._rng.choice((1.0, 2.5, 6.0))
         self._over = False
+        swarm.luck.drift = self._rng.choice((0.0,) * 9 + (0.15,))
         swarm.before = self._watch
         for number in range(num_peers):
             peer = swarm.start(peer_name(number))
@@ -106,10 +107,7 @@ class Trouble:
         if ambush is None or not ambush.matches(peer, doing):
             return
         self._ambush = None
-        if ambush.pause_s:
-            self._hold(peer, ambush.pause_s)
-        else:
-            self._kill(peer)
+        ambush.strike(peer)
 
     # Peers
 
@@ -125,8 +123,9 @@ class Trouble:
         if peer.peer_id not in self._dead:
             self._dead.append(peer.peer_id)
 
-    def _hold(self, peer: VirtualPeer, pause_s: float) -> None:
+    def _stop(self, peer: VirtualPeer) -> None:
         self._swarm.pause(peer)
+        pause_s = self._rng.choice((1.0, 4.0, 8.0, 20.0)) * self._rng.uniform(0.5, 1.5)
         self._swarm.after(pause_s, lambda: self._swarm.resume(peer))
 
     def _crash(self) -> None:
@@ -167,7 +166,7 @@ class Trouble:
 
     def _pause(self) -> None:
         if peer := self._someone():
-            self._hold(peer, self._rng.choice((1.0, 4.0, 8.0, 20.0)) * self._rng.uniform(0.5, 1.5))
+            self._stop(peer)
 
     def _slow(self) -> None:
         if peer := self._someone():
@@ -194,6 +193,11 @@ class Trouble:
         peer.leave()
 
     def _can_spare(self, peer_id: str) -> bool:
+        if self._swarm.luck.lost:
+            return False  # lost disks and unreadable files together could leave nobody with a result
+        others = [peer for peer in self._swarm.peers.values() if peer.peer_id not in (*self._gone, peer_id)]
+        if not all(peer.disk.holds(peer.disk.head) for peer in others if peer.disk.head.round_id):
+            return False  # someone still needs the state that this peer may be the last to have
         # Whoever may have to back the next commit must not be lost for good: that is the design's limit.
         gone = self._gone | {peer_id}
         swarm = self._swarm
@@ -222,8 +226,13 @@ class Trouble:
 
     def _isolate(self) -> None:
         # The coordinator and a few are cut off: both sides may believe that theirs leads.
-        leading = [peer.peer_id for peer in self._swarm.up() if peer.machine.is_coordinator]
-        near = set(leading[:1]) | {peer for peer in self._swarm.peers if self._rng.random() < 0.35}
+        leading = [peer for peer in self._swarm.up() if peer.machine.is_coordinator]
+        if victim := (leading[0] if leading else self._someone()):
+            self._cut_off(victim)
+
+    def _cut_off(self, victim: VirtualPeer) -> None:
+        share = self._rng.choice((0.0, 0.2, 0.5))
+        near = {peer for peer in self._swarm.peers if self._rng.random() < share} | {victim.peer_id}
         self._block(
             (author, reader)
             for author in self._swarm.peers
@@ -251,8 +260,9 @@ class Trouble:
         luck, rng = self._swarm.luck, self._rng
         luck.tear = rng.choice((0.0, 0.05, 0.3))
         luck.failed_repair = rng.choice((0.0, 0.3))
+        luck.lost = 0.0 if self._gone else rng.choice((0.0, 0.05))
         luck.drift = rng.choice((0.0, 0.0, 0.05, 0.2))
 
     def _lie_in_wait(self) -> None:
-        pause_s = self._rng.uniform(0.5, 15.0) if self._rng.random() < 0.4 else 0.0
-        self._ambush = Ambush(self._rng.choice(_MOMENTS), self._rng.random() < 0.7, pause_s)
+        strikes = (self._kill, self._kill, self._stop, self._cut_off)
+        self._ambush = Ambush(self._rng.choice(_MOMENTS), self._rng.random() < 0.7, self._rng.choice(strikes))

@@ -19,7 +19,15 @@ from paceline.core.actions import (
 )
 from paceline.core.chain import Link
 from paceline.core.errors import HistoryBroken
-from paceline.core.records import CommitRecord, PeerRecord, Phase, Record, RoundPlan, RoundReceipt
+from paceline.core.records import (
+    CommitRecord,
+    GlobalState,
+    PeerRecord,
+    Phase,
+    Record,
+    RoundPlan,
+    RoundReceipt,
+)
 from paceline.core.rounds import RoundMachine, Staged
 from paceline.core.voice import Progress
 from paceline.simulate.disk import Disk, PromiseBroken, State, state_of
@@ -308,7 +316,7 @@ class VirtualPeer:
 
     def _apply(self, commit: CommitRecord, link: Link) -> None:
         swarm, state = self._swarm, commit.state
-        if swarm.luck.lost and swarm.rng.random() < swarm.luck.lost:
+        if swarm.luck.lost and swarm.rng.random() < swarm.luck.lost and self._is_held_elsewhere(commit.state):
             swarm.say(self, "finds its result unreadable")
             self.disk.staged.pop(state.round_id, None)
         if not self.disk.promote(state):
@@ -322,6 +330,10 @@ class VirtualPeer:
         if self._is_hurt("appended"):
             return
         self._settle()
+
+    def _is_held_elsewhere(self, state: GlobalState) -> bool:
+        held = [peer for peer in self._swarm.peers.values() if peer is not self and peer.disk.holds(state)]
+        return len(held) >= 2
 
     def _append(self, link: Link) -> None:
         swarm = self._swarm
