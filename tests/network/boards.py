@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from hivemind.dht.routing import DHTID
-from hivemind.utils import MPFuture
 
 from paceline.core.records import CreditRecord, Record
 from paceline.core.signing import SigningKey
@@ -77,11 +76,8 @@ class BoardPeer:
         os.kill(self.dht.pid, signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
-        # All nodes are forked from this process and share a lock around their answers, which must not be
-        # taken along.
-        with MPFuture._update_lock:
-            os.kill(self.dht.pid, number)
-            until(lambda: Path(f"/proc/{self.dht.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "TZ")
+        os.kill(self.dht.pid, number)
+        until(lambda: Path(f"/proc/{self.dht.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "TZ")
 
     @property
     def maddrs(self) -> list[str]:
