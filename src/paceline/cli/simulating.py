@@ -89,7 +89,7 @@ def _show_violation(day: Day) -> None:
 def _show_tally(tally: Tally, seconds: float) -> None:
     verdict = f"{len(tally.violations)} violations" if tally.violations else "no violation"
     console().print(
-        f"{tally.days:,} days, {tally.rounds:,} rounds and {tally.virtual_s / 3600:,.0f} virtual hours "
+        f"{tally.days:,} days, {tally.rounds:,} rounds and {tally.virtual_s / 3600:,.1f} virtual hours "
         f"in {seconds:,.0f} s: {verdict}",
         markup=False,
     )

@@ -53,7 +53,8 @@ def virtual_run(num_founders: int, **changes: object) -> RunConfig:
         "name": "virtual",
         "inner_steps": 4,
         "rounds": 100_000,
-        "quorum": QuorumConfig(min_members=2, founders=founders),
+        # Longer than all trouble of a day: nobody who will come back is ever declared departed.
+        "quorum": QuorumConfig(min_members=2, founders=founders, departure_s=60),
         "pace": PaceConfig(lease_s=5, gather_s=5, start_s=5, stall_s=2, reduce_s=10, grace_s=1.5),
     }
     return RunConfig.model_validate(fields | changes)
