@@ -185,6 +185,8 @@ class Coordination:
         expected = set(standing.in_sync(now)) | {
             peer for peer, r in standing.live(now).items() if r.round_id == standing.round_id - 1
         }
+        # Nor for one that has promised a later term: it can't follow until this one ends.
+        expected = {peer for peer in expected if standing.peers[peer].record.term <= standing.term}
         expected = (expected & electors or expected) - self.excluded
         arrived = {peer: at for peer, at in self._arrivals.items() if peer in expected and peer in ready}
         if len(arrived) == len(expected):
