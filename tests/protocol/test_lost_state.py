@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from paceline.core.actions import Action, Promise, Publish
 from paceline.core.chain import genesis
-from paceline.core.records import PeerRecord, Phase, Vote
+from paceline.core.records import PeerRecord, Vote
 from paceline.core.rounds import RoundMachine
+from tests.protocol.said import heartbeat
 from tests.protocol.virtual import make_run, peer_ids
 
 PEERS = peer_ids(3)
@@ -29,22 +30,8 @@ def said_among_followers(promised: Promise) -> list[Action]:
     """Let a peer at the beginning meet two that elect one of themselves, and collect what it does."""
     machine = RoundMachine(RUN, PEERS[0], GENESIS, 0.0, promised)
     for number in (1, 2):
-        heartbeat = PeerRecord(
-            run_id=RUN.run_id,
-            peer_id=PEERS[number],
-            seq=1,
-            expires_at=1e9,
-            round_id=1,
-            head_digest=GENESIS.digest(),
-            phase=Phase.WAIT,
-            inner_step=10,
-            samples=8,
-            samples_per_s=1.0,
-            loss=2.0,
-            term=4,
-            coordinator=PEERS[1],
-        )
-        machine.notice(heartbeat, b"", 1.0)
+        record = heartbeat(RUN, GENESIS, PEERS[number], term=4, coordinator=PEERS[1])
+        machine.notice(record, b"", 1.0)
     return machine.advance(1.0)
 
 
@@ -52,8 +39,8 @@ def test_whoever_has_voted_in_a_later_round_follows_nobody_in_an_earlier_one() -
     # Its vote in round 1, if it cast one, is forgotten: following would vouch that there was none.
     actions = said_among_followers(Promise(term=1, vote=vote_in(3)))
     assert not any(isinstance(action, Promise) for action in actions)
-    (heartbeat,) = (action.record for action in actions if isinstance(action, Publish))
-    assert isinstance(heartbeat, PeerRecord) and heartbeat.coordinator == ""
+    (said,) = (action.record for action in actions if isinstance(action, Publish))
+    assert isinstance(said, PeerRecord) and said.coordinator == ""
 
 
 def test_whoever_has_voted_in_this_round_or_before_follows_the_others() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from paceline.core.actions import Publish
 from paceline.core.chain import genesis
 from paceline.core.coordination import Coordination
-from paceline.core.records import PeerRecord, Phase, RoundPlan, RoundReceipt, Vote
+from paceline.core.records import RoundPlan, RoundReceipt, Vote
 from paceline.core.standing import Standing
+from tests.protocol.said import heartbeat
 from tests.protocol.virtual import make_run, peer_ids
 
 PEERS = peer_ids(5)
@@ -41,25 +42,6 @@ def vote_for(digest: str) -> Vote:
 COMMON, DRIFTED = vote_for("aa"), vote_for("bb")
 
 
-def heartbeat(peer_id: str, vote: Vote | None) -> PeerRecord:
-    return PeerRecord(
-        run_id=RUN.run_id,
-        peer_id=peer_id,
-        seq=1,
-        expires_at=1e9,
-        round_id=1,
-        head_digest=GENESIS.digest(),
-        phase=Phase.WAIT,
-        inner_step=10,
-        samples=8,
-        samples_per_s=1.0,
-        loss=2.0,
-        term=2,
-        coordinator=PEERS[4],
-        vote=vote,
-    )
-
-
 def receipt(peer_id: str, vote: Vote) -> RoundReceipt:
     return RoundReceipt(
         run_id=RUN.run_id,
@@ -82,7 +64,8 @@ def plan_after(votes: dict[int, Vote | None], receipts: dict[int, Vote]) -> Roun
     standing = Standing(run=RUN, me=PEERS[4], head=GENESIS, started_at=0.0, term=2, coordinator=PEERS[4])
     standing.notice(OLD_PLAN, b"", 0.0)
     for number, vote in votes.items():
-        standing.notice(heartbeat(PEERS[number], vote), b"", 0.0)
+        record = heartbeat(RUN, GENESIS, PEERS[number], term=2, coordinator=PEERS[4], vote=vote)
+        standing.notice(record, b"", 0.0)
     for number, voted in receipts.items():
         standing.notice(receipt(PEERS[number], voted), b"", 0.0)
     coordination = Coordination()

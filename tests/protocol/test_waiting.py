@@ -5,8 +5,9 @@ from __future__ import annotations
 from paceline.core.actions import Publish
 from paceline.core.chain import genesis
 from paceline.core.coordination import Coordination
-from paceline.core.records import PeerRecord, Phase, RoundPlan
+from paceline.core.records import Phase, RoundPlan
 from paceline.core.standing import Standing
+from tests.protocol.said import heartbeat
 from tests.protocol.virtual import make_run, peer_ids
 
 *ELECTORS, STRANGER = peer_ids(4)
@@ -15,30 +16,13 @@ GENESIS = genesis(RUN, "00" * 32, "11" * 32)
 ME = ELECTORS[0]
 
 
-def heartbeat(peer_id: str, phase: Phase, term: int, coordinator: str) -> PeerRecord:
-    return PeerRecord(
-        run_id=RUN.run_id,
-        peer_id=peer_id,
-        seq=1,
-        expires_at=1e9,
-        round_id=1,
-        head_digest=GENESIS.digest(),
-        phase=phase,
-        inner_step=10,
-        samples=80,
-        samples_per_s=1.0,
-        loss=2.0,
-        term=term,
-        coordinator=coordinator,
-    )
-
-
 def test_nobody_waits_for_a_stranger_in_a_later_term_when_all_electors_have_failed() -> None:
     # All electors blamed one another. The stranger trains on, but it can't follow before this term ends.
     standing = Standing(run=RUN, me=ME, head=GENESIS, started_at=0.0, term=2, coordinator=ME)
     for elector in ELECTORS:
-        standing.notice(heartbeat(elector, Phase.WAIT, 2, ME), b"", 0.0)
-    standing.notice(heartbeat(STRANGER, Phase.TRAIN, 3, STRANGER), b"", 0.0)
+        standing.notice(heartbeat(RUN, GENESIS, elector, term=2, coordinator=ME), b"", 0.0)
+    training = heartbeat(RUN, GENESIS, STRANGER, term=3, coordinator=STRANGER, phase=Phase.TRAIN)
+    standing.notice(training, b"", 0.0)
     coordination = Coordination()
     coordination.begin_round(0.0)
     coordination.watch(standing, 0.5)

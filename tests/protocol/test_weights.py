@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from paceline.core.actions import Action, Reduce
 from paceline.core.chain import genesis
-from paceline.core.records import PeerRecord, Phase, RoundPlan
+from paceline.core.records import Phase, RoundPlan
 from paceline.core.rounds import RoundMachine
 from paceline.core.voice import Progress
+from tests.protocol.said import heartbeat
 from tests.protocol.virtual import make_run, peer_ids
 
 PEERS = peer_ids(3)
@@ -32,22 +33,8 @@ def member(progress: Progress) -> RoundMachine:
     machine = RoundMachine(RUN, PEERS[0], GENESIS, 0.0)
     machine.trained(progress)
     for number in (1, 2):
-        heartbeat = PeerRecord(
-            run_id=RUN.run_id,
-            peer_id=PEERS[number],
-            seq=1,
-            expires_at=1e9,
-            round_id=1,
-            head_digest=GENESIS.digest(),
-            phase=Phase.WAIT,
-            inner_step=10,
-            samples=80,
-            samples_per_s=1.0,
-            loss=2.0,
-            term=1,
-            coordinator=PEERS[1],
-        )
-        machine.notice(heartbeat, b"", 1.0)
+        record = heartbeat(RUN, GENESIS, PEERS[number], term=1, coordinator=PEERS[1])
+        machine.notice(record, b"", 1.0)
     return machine
 
 
