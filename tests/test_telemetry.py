@@ -18,6 +18,7 @@ from paceline.core.events import (
     DriftDetected,
     Evaluated,
     Event,
+    PeerRestarting,
     PeerStarted,
     PeerStopped,
     PhaseChanged,
@@ -93,6 +94,9 @@ EXAMPLES: dict[str, Event] = {
     "following nobody in term 7": RoundStalled(round_id=3, seconds=170.2, term=7, coordinator=""),
     "round 3: 480 credits": CreditsCounted(round_id=3, balance=480),
     "stopped after round 3: finished": PeerStopped(round_id=3, cause="finished"),
+    "ended: killed by SIGKILL; starts again in 2 s (restart 3)": PeerRestarting(
+        cause="killed by SIGKILL", wait_s=2.1, restarts=3
+    ),
 }
 KINDS = [
     kind

@@ -112,11 +112,21 @@ def test_a_peer_that_fails_is_told_once_with_its_error_and_how_to_start_it_again
 ) -> None:
     swarm = start("fail", "stay")
     until(lambda: folder.peer(1).output.stat().st_size and gone(swarm.pids()["peer-1"]))
-    (ended,) = swarm.ends()
+    (ended,), settings = swarm.ends(), folder.peer(1).settings
     assert (ended.name, ended.code, ended.reason) == ("peer-1", 1, "the disk is full")
-    assert ended.command == f"paceline join {folder.handout} --config {folder.peer(1).settings}"
+    assert ended.command == f"paceline join {folder.handout} --config {settings} --supervised"
     assert swarm.ends() == []
     assert swarm.running()
+
+
+@pytest.mark.parametrize("supervised", [True, False])
+def test_peers_are_supervised_unless_told_otherwise(supervised: bool, folder: RunFolder) -> None:
+    echo = (sys.executable, "-c", "import sys; print(*sys.argv[1:])")
+    chosen = {} if supervised else {"supervised": False}
+    with LocalSwarm(folder, NodeConfig(), 1, echo, **chosen) as swarm:
+        swarm.start_peers()
+        until(lambda: not swarm.running())
+    assert folder.peer(1).output.read_text().rstrip().endswith("--supervised") == supervised
 
 
 def test_a_killed_peer_is_told_with_its_signal(start: Callable[..., LocalSwarm]) -> None:
@@ -205,6 +215,18 @@ def test_a_swarm_that_can_not_run_on_one_machine_is_refused_with_the_remedy(
     with pytest.raises(ConfigError, match=remedy):
         found_run(template(tmp_path, **changes), datetime(2031, 2, 3))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_there_before_may_be_passed_over(tmp_path: Path) -> None:
+    tail = EventTail(tmp_path / "events.jsonl")
+    tail.skip()
+    tail.path.write_text('{"time": 1, "name": "WentBackToAnchor", "round_id": 3}\n')
+    assert [told.time for told in tail.read()] == [1.0]
+    tail = EventTail(tail.path)
+    tail.skip()
+    with tail.path.open("a") as stream:
+        stream.write('{"time": 2, "name": "WentBackToAnchor", "round_id": 3}\n')
+    assert [told.time for told in tail.read()] == [2.0]
 
 
 def test_half_a_line_waits_until_it_is_whole(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def all_end(pids: set[int]) -> bool:
 
 
 def test_a_run_goes_on_without_a_killed_peer_and_sums_up_what_came_out(place: Path) -> None:
-    with up(place) as process:
+    with up(place, "--unsupervised") as process:
         read_until(process, "round 1 of 4 committed by 3 peers")
         folder = the_run(place)
         settings = str(folder.peer(3).settings.relative_to(place))

@@ -22,6 +22,7 @@ from paceline.core.events import (
     CreditsCounted,
     Evaluated,
     Event,
+    PeerRestarting,
     PeerStarted,
     PeerStopped,
     PhaseChanged,
@@ -123,6 +124,25 @@ def test_a_peer_that_finished_says_so() -> None:
     progress.end("peer-1", "")
     assert progress.riders["peer-1"].finished
     assert progress.riders["peer-1"].phase == "finished"
+
+
+RESTARTING = PeerRestarting(cause="killed by SIGKILL", wait_s=1.04, restarts=1)
+
+
+def test_a_peer_between_two_lives_restarts_and_has_no_speed() -> None:
+    progress = progress_after(("peer-1", started(FIRST)), ("peer-1", step(1, 1)), ("peer-1", RESTARTING))
+    assert progress.riders["peer-1"].phase == "restarting"
+    assert progress.riders["peer-1"].ended is None
+    assert progress.tokens_per_s == 0
+    assert "restarting" in rendered(progress)
+    progress.take("peer-1", started(FIRST))
+    assert progress.riders["peer-1"].phase == "up"
+
+
+def test_every_restart_is_told_with_its_reason() -> None:
+    telling = Telling()
+    told = "peer-2 ended: killed by SIGKILL; starts again in 1 s (restart 1)"
+    assert [telling.line("peer-2", RESTARTING) for _ in range(2)] == [told, told]
 
 
 def rendered(progress: Progress, lines: list[str] | None = None) -> str:

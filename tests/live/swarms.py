@@ -66,8 +66,10 @@ def small_node() -> NodeConfig:
 class LiveSwarm:
     """A running swarm, seen through its peers' event files."""
 
-    def __init__(self, local: LocalSwarm, folder: RunFolder, run: RunConfig) -> None:
-        self.local, self.folder, self.run = local, folder, run
+    def __init__(
+        self, local: LocalSwarm, folder: RunFolder, run: RunConfig, supervised: bool = False
+    ) -> None:
+        self.local, self.folder, self.run, self.supervised = local, folder, run, supervised
         self.states = {name: folder.peer(number) for number, name in enumerate(local.names, start=1)}
         self.extra: list[Child] = []
         self._tails = {name: EventTail(state.events) for name, state in self.states.items()}
@@ -96,7 +98,17 @@ class LiveSwarm:
         }
         return max(terms, key=lambda name: terms[name])
 
+    def main_pid(self, name: str) -> int:
+        """The peer's main process; of a supervised peer, that of its present life."""
+        extra = {child.name: child.pid for child in self.extra}
+        if name in extra or not self.supervised:
+            return {**self.local.pids(), **extra}[name]
+        supervisor = self.local.pids()[name]
+        self.until(lambda: children_of(supervisor))  # it may be waiting for the next life
+        return children_of(supervisor)[0]
+
     def kill(self, name: str) -> None:
+        """Kill what LocalSwarm started: a supervised peer goes with its supervisor, as if a machine died."""
         os.kill(self.local.pids()[name], signal.SIGKILL)
 
     def until(self, condition: Callable[[], object], limit_s: float = PATIENCE_S) -> None:
@@ -118,16 +130,18 @@ class LiveSwarm:
 
 
 @contextmanager
-def live_swarm(path: Path, run: RunConfig, peers: int, node: NodeConfig | None = None) -> Iterator[LiveSwarm]:
-    """Start a seed and some peers as `paceline up` does, and end them all at the end."""
+def live_swarm(
+    path: Path, run: RunConfig, peers: int, node: NodeConfig | None = None, supervised: bool = False
+) -> Iterator[LiveSwarm]:
+    """Start a seed and some peers as `paceline up` does, supervised or not, and end them all at the end."""
     node = (node or small_node()).model_copy(update={"state_dir": path})
     template = SwarmConfig(run=run, peers=peers, node=node)
     swarm, folder = found_run(template, datetime.now())
     create_run(swarm, folder.path)
-    with LocalSwarm(folder, swarm.node, peers, COMMAND) as local:
+    with LocalSwarm(folder, swarm.node, peers, COMMAND, supervised=supervised) as local:
         local.start_seed(swarm.node.network.listen, 180.0)
         local.start_peers()
-        live = LiveSwarm(local, folder, swarm.run)
+        live = LiveSwarm(local, folder, swarm.run, supervised)
         try:
             yield live
         finally:
@@ -142,6 +156,20 @@ def seed_address(swarm: LiveSwarm) -> str:
 
 def descendants(pid: int) -> set[int]:
     """All processes below one, found through /proc."""
+    parents = _parents()
+    found, frontier = set(), {pid}
+    while frontier:
+        frontier = {child for child, parent in parents.items() if parent in frontier}
+        found |= frontier
+    return found
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes right below one."""
+    return [child for child, parent in _parents().items() if parent == pid]
+
+
+def _parents() -> dict[int, int]:
     parents: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -151,8 +179,4 @@ def descendants(pid: int) -> set[int]:
                 )
             except (FileNotFoundError, ProcessLookupError, ValueError):
                 continue
-    found, frontier = set(), {pid}
-    while frontier:
-        frontier = {child for child, parent in parents.items() if parent in frontier}
-        found |= frontier
-    return found
+    return parents

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +15,8 @@ from paceline.cli.screen import console
 from paceline.cli.stopping import Stopping
 
 if TYPE_CHECKING:
-    from paceline.core.events import Emit
+    from paceline.core.config import NodeConfig
+    from paceline.core.events import Emit, Event
 
 _ANY = ("/ip4/0.0.0.0/tcp/0",)
 
@@ -74,13 +77,23 @@ def join(
         Path | None, typer.Option("--config", help="This node's YAML, such as configs/node.yaml.")
     ] = None,
     sets: Sets = None,
+    supervised: Annotated[
+        bool,
+        typer.Option(
+            "--supervised/--unsupervised",
+            help="Watch over the peer from a small process of its own: when it ends before the run does, say"
+            " why and start it again, after 1 s at first and a minute at most.",
+        ),
+    ] = False,
 ) -> None:
     """Join a run and train until it is finished. Ctrl-C leaves the swarm in order.
 
     One seed multiaddr is enough: the run's parameters, the weights and the history come from the swarm, and
-    everything is checked. Start the same command again to continue where this node's log ends.
+    everything is checked. Start the same command again to continue where this node's log ends, or let
+    --supervised do so: it restarts a peer that was killed, that hangs, that lost the swarm or ran out of
+    disk, and gives up only on what a person has to mend (exit code 2).
 
-        paceline join run.json
+        paceline join run.json --supervised
 
         paceline join /ip4/203.0.113.7/tcp/4001/p2p/12D3Koo… --set device=cuda:0 --set batch_size=32
     """
@@ -88,6 +101,8 @@ def join(
     from paceline.peer.settings import load_node
 
     node, target = load_node(config, sets or ()), run_target(run)
+    if supervised:
+        _exit(_supervise(_arguments(run, config, sets or ()), node))
     from paceline.peer.compose import join as joined  # heavy: after everything that may be refused
     from paceline.telemetry import LogSink
 
@@ -95,6 +110,50 @@ def join(
     with Stopping() as stopping, joined(node, target, _without_routine(log)) as worker:
         stopping.politely(worker.stop)
         worker.run()
+
+
+def _exit(code: int) -> None:
+    raise typer.Exit(code)
+
+
+def _arguments(run: str, config: Path | None, sets: Sequence[str]) -> list[str]:
+    chosen = [] if config is None else ["--config", str(config)]
+    return ["join", *chosen, *(part for text in sets for part in ("--set", text)), "--", run]
+
+
+def _supervise(arguments: list[str], node: NodeConfig) -> int:
+    from paceline.peer.child import COMMAND
+    from paceline.peer.folders import StateFolder
+    from paceline.peer.pulse import Pulse
+    from paceline.peer.supervisor import Supervisor, Surroundings
+    from paceline.telemetry import LogSink, fan_out
+
+    events = StateFolder(node.state_dir).events
+    log = LogSink(write=_say, label="peer")
+    around = Surroundings(
+        new_pulse=lambda now: Pulse(events, node.metrics.host, now),
+        emit=fan_out(log, _appending_to(events)),
+        tell=_say,
+    )
+    supervisor = Supervisor([*COMMAND, *arguments], around)
+    with Stopping() as stopping:
+        stopping.politely(supervisor.leave)
+        return supervisor.run()
+
+
+def _appending_to(path: Path) -> Emit:
+    # Opened for each event anew: the file is the peer's while it lives.
+    from paceline.telemetry import JsonlSink
+
+    def emit(event: Event) -> None:
+        with JsonlSink(path) as sink:
+            sink(event)
+
+    return emit
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _whole(address: str, peer_id: str) -> str:

@@ -156,6 +156,8 @@ class Telling:
         """
         if isinstance(event, events.PeerStarted):
             self._names[event.peer_id] = name
+        if isinstance(event, events.PeerRestarting):
+            return f"{name} {describe(event)}"
         if isinstance(event, _ALWAYS):
             return f"{name}: {describe(event)}"
         failed = isinstance(event, events.ReduceEnded) and not event.complete

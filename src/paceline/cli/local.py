@@ -36,13 +36,19 @@ def up(
     ],
     peers: Annotated[int | None, typer.Option("--peers", min=1, help="How many peers to start.")] = None,
     rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="How many rounds to train.")] = None,
+    supervised: Annotated[
+        bool,
+        typer.Option(
+            "--supervised/--unsupervised", help="Start a peer again when it ends before the run does, or not."
+        ),
+    ] = True,
     sets: Sets = None,
 ) -> None:
     """Start a swarm on this machine, watch it train, and sum up what came out.
 
     A seed and some peers, each a process of its own, find each other on loopback and train one model. Every
-    run gets a folder of its own with all logs, checkpoints and events. Ctrl-C stops all of it in order; a
-    second Ctrl-C at once.
+    run gets a folder of its own with all logs, checkpoints and events. A peer that is killed or fails is
+    started again and catches up: try it. Ctrl-C stops all of it in order; a second Ctrl-C at once.
 
         paceline up configs/demo.yaml
 
@@ -58,7 +64,7 @@ def up(
         create_run(swarm, folder.path)
         screen.print(f"run {swarm.run.run_id} in {folder.path}", markup=False)
         began = time.monotonic()
-        with LocalSwarm(folder, swarm.node, swarm.peers) as local:
+        with LocalSwarm(folder, swarm.node, swarm.peers, supervised=supervised) as local:
             local.start_seed(swarm.node.network.listen, swarm.node.network.startup_s + _IMPORTS_S)
             local.start_peers()
             progress = _watched(local, swarm, stopping, began)

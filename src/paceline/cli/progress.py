@@ -170,6 +170,10 @@ def _stopped(rider: Rider, event: events.PeerStopped) -> Rider:
     return replace(rider, finished=event.cause == "finished")
 
 
+def _restarting(rider: Rider, event: events.PeerRestarting) -> Rider:
+    return replace(rider, phase="restarting", tokens_per_s=0.0)
+
+
 def _credited(rider: Rider, event: events.CreditsCounted) -> Rider:
     return replace(rider, balance=event.balance)
 
@@ -180,5 +184,6 @@ _ADVANCES: dict[type[Event], Callable[[Rider, Any], Rider]] = {
     events.PhaseChanged: _changed,
     events.ReduceEnded: _reduced,
     events.PeerStopped: _stopped,
+    events.PeerRestarting: _restarting,
     events.CreditsCounted: _credited,
 }

@@ -234,5 +234,16 @@ class PeerStopped(Event):
     """`finished`, `asked` or an error."""
 
 
+class PeerRestarting(Event):
+    """The peer ended unexpectedly, and its supervisor is about to start it again."""
+
+    cause: str
+    """Why it ended: the signal, or the last error that it told."""
+    wait_s: float
+    """Seconds until the restart."""
+    restarts: int
+    """Restarts since the supervisor began, this one included."""
+
+
 Emit = Callable[[Event], None]
 """A sink, or many behind one."""

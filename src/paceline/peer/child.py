@@ -1,4 +1,4 @@
-"""One child process of `paceline up`: started in a session of its own, stopped gently, never left behind.
+"""A child process: started in a session of its own, stopped gently, never left behind.
 
 A child of its own session does not see the terminal's Ctrl-C, so its parent decides when it leaves. On Linux
 the kernel ends it when the parent dies, however that happens; elsewhere a killed parent leaves its children.
@@ -7,6 +7,7 @@ the kernel ends it when the parent dies, however that happens; elsewhere a kille
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +22,11 @@ ctypes.CDLL(None).prctl(1, 9)
 if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
-_TAIL_BYTES = 16384
+TAIL_BYTES = 16384
+"""So much of what a process printed is enough to find its last error in."""
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+COMMAND = (sys.executable, "-m", "paceline.cli")
+"""How a local peer is started: this interpreter, this installation."""
 
 
 class Child:
@@ -45,7 +50,7 @@ class Child:
         self._output = output
         with output.open("ab") as sink:
             self._process = subprocess.Popen(
-                _tied_to_parent(command),
+                tied_to_parent(command),
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
@@ -92,18 +97,45 @@ class Child:
         Returns:
             One line, empty when nothing is known.
         """
-        code = self.exit_code()
-        if code is not None and code < 0:
-            return f"killed by {signal.Signals(-code).name}"
         with self._output.open("rb") as output:
-            output.seek(max(0, self._output.stat().st_size - _TAIL_BYTES))
-            text = output.read().decode(errors="replace")
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-        return (errors or lines or [""])[-1]
+            output.seek(max(0, self._output.stat().st_size - TAIL_BYTES))
+            return last_words(self.exit_code() or 0, output.read())
 
 
-def _tied_to_parent(command: Sequence[str]) -> list[str]:
+def last_words(code: int, printed: bytes) -> str:
+    """Tell why a process ended: the signal, or the last error line that it printed, or its last line.
+
+    Args:
+        code: Its exit code, negative for a signal.
+        printed: The end of what it printed.
+
+    Returns:
+        One line, empty when nothing is known.
+    """
+    if code < 0:
+        return f"killed by {_signal_name(-code)}"
+    text = _COLOUR.sub("", printed.decode(errors="replace"))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return (errors or lines or [""])[-1]
+
+
+def tied_to_parent(command: Sequence[str]) -> list[str]:
+    """Make a command whose process ends with the thread that starts it, however that ends; Linux only.
+
+    Args:
+        command: Path of a program, and its arguments.
+
+    Returns:
+        The command to start in its place; it becomes that program and keeps its process id.
+    """
     if sys.platform != "linux":
         return list(command)
     return [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid()), *command]
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have none
+        return f"signal {number}"

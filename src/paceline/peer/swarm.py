@@ -1,7 +1,7 @@
 """A local swarm: one seed and some peers, each a process tree of its own, started, watched and stopped.
 
-Every peer is an ordinary `paceline join` with a `node.yaml` of its own, so that one that died can be started
-again by hand with the very same command. Used as
+Every peer is an ordinary `paceline join --supervised` with a `node.yaml` of its own, so that one that is gone
+for good can be started again by hand with the very same command. Used as
 
     with LocalSwarm(folder, peers=4) as swarm:
         swarm.start_seed()
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,18 +27,16 @@ import yaml
 from paceline.core.config import NodeConfig, QuorumConfig, SwarmConfig
 from paceline.core.errors import ConfigError, JoinError
 from paceline.network.identity import load_or_create
-from paceline.peer.child import Child
+from paceline.peer.child import COMMAND, Child
 from paceline.peer.folders import RunFolder
 from paceline.peer.tail import EventTail, Told
 
-COMMAND = (sys.executable, "-m", "paceline.cli")
-"""How a local peer is started: this interpreter, this installation."""
 _POLL_S = 0.05
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A peer whose process is gone.
+    """A peer whose process is gone, and with it the supervisor that would have started it again.
 
     Attributes:
         name: Which.
@@ -108,8 +105,24 @@ class LocalSwarm:
     """
 
     def __init__(
-        self, folder: RunFolder, node: NodeConfig, peers: int, command: Sequence[str] = COMMAND
+        self,
+        folder: RunFolder,
+        node: NodeConfig,
+        peers: int,
+        command: Sequence[str] = COMMAND,
+        *,
+        supervised: bool = True,
     ) -> None:
+        """Prepare; nothing is started yet.
+
+        Args:
+            folder: The run's folder.
+            node: What all peers have in common.
+            peers: How many.
+            command: Path of paceline's program, and its first arguments.
+            supervised: Whether a peer that ends unexpectedly is started again.
+        """
+        self._supervised = supervised
         self._folder, self._node, self._command = folder, node, tuple(command)
         self._states = {f"peer-{number}": folder.peer(number) for number in range(1, peers + 1)}
         self._tails = {name: EventTail(state.events) for name, state in self._states.items()}
@@ -193,7 +206,8 @@ class LocalSwarm:
         """Name the processes.
 
         Returns:
-            Process id by peer, and of the `seed`.
+            Process id by peer, and of the `seed`: the processes started here. That of a supervised peer is
+            its supervisor's, whose only child is the peer's main process.
         """
         children = {**self._peers, **({"seed": self._seed} if self._seed else {})}
         return {name: child.pid for name, child in children.items()}
@@ -223,4 +237,5 @@ class LocalSwarm:
             child.wait(timeout_s=30)
 
     def _join(self, name: str) -> list[str]:
-        return ["join", str(self._folder.handout), "--config", str(self._states[name].settings)]
+        arguments = ["join", str(self._folder.handout), "--config", str(self._states[name].settings)]
+        return [*arguments, "--supervised"] if self._supervised else arguments

@@ -41,6 +41,14 @@ class EventTail:
         self._identity: tuple[int, int] | None = None
         self._offset = 0
 
+    def skip(self) -> None:
+        """Pass over what is there."""
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            return
+        self._identity, self._offset = (status.st_dev, status.st_ino), status.st_size
+
     def read(self) -> list[Told]:
         """Read the new events.
 

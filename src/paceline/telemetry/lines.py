@@ -71,6 +71,7 @@ _LINES: dict[type[Event], str | Callable[[Any], str]] = {
     events.RoundStalled: _stalled,
     events.CreditsCounted: "round {round_id}: {balance} credits",
     events.PeerStopped: "stopped after round {round_id}: {cause}",
+    events.PeerRestarting: "ended: {cause}; starts again in {wait_s:.0f} s (restart {restarts})",
 }
 
 
