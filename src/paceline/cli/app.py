@@ -14,7 +14,7 @@ from paceline import __version__
 from paceline.cli import creating, joining, reading, simulating
 from paceline.cli.local import up
 from paceline.cli.screen import complain
-from paceline.core.errors import ConfigError, IdentityError, JoinError, PacelineError
+from paceline.core.errors import ConfigError, IdentityError, JoinError, PacelineError, UnusableState
 
 EXIT_FAILED, EXIT_USAGE, EXIT_NOT_JOINED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
@@ -93,10 +93,10 @@ def exit_code(error: PacelineError) -> int:
         error: What stopped the command.
 
     Returns:
-        2 for what the operator wrote, 3 for a swarm that could not be joined, 1 for anything else.
+        2 for what the operator chose, 3 for a swarm that could not be joined, 1 for anything else.
     """
     match error:
-        case ConfigError() | IdentityError():
+        case ConfigError() | IdentityError() | UnusableState():
             return EXIT_USAGE
         case JoinError():
             return EXIT_NOT_JOINED

@@ -93,6 +93,19 @@ class LedgerError(PacelineError):
     """A run log that can't be opened, or that does not verify."""
 
 
+class UnusableState(LedgerError):
+    """A state folder with which a peer can't go on: its operator has to choose another."""
+
+
+class ForeignLog(UnusableState):
+    """A state folder that belongs to another run."""
+
+    def __init__(self, path: str, theirs: str, ours: str) -> None:
+        super().__init__(
+            f"{path} is the log of run {theirs}, not of {ours}", "choose another `state_dir` for this run"
+        )
+
+
 class HistoryBroken(LedgerError):
     """A history that does not verify: names the round and the first thing that is wrong.
 

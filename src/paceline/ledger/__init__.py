@@ -6,7 +6,8 @@ Usage:
     print(verify(path).credits)
 """
 
+from paceline.ledger.damage import salvage
 from paceline.ledger.log import Ledger, LogReader
 from paceline.ledger.replay import VerifiedLog, verify
 
-__all__ = ["Ledger", "LogReader", "VerifiedLog", "verify"]
+__all__ = ["Ledger", "LogReader", "VerifiedLog", "salvage", "verify"]

@@ -23,13 +23,15 @@ from pathlib import Path
 
 from paceline.core import chain
 from paceline.core.actions import Promise
+from paceline.core.chain import Link
 from paceline.core.config import RunConfig
-from paceline.core.errors import LedgerError
+from paceline.core.errors import LedgerError, UnusableState
 from paceline.core.records import Count, Frozen, GlobalState, RoundPlan, Vote
 
 APPLICATION_ID, FORMAT = 0x70616365, 1
 BUSY_S = 5.0
-REMEDY = "move it away, and the peer fetches the history from the others"
+REMEDY = "the peer that it belongs to rebuilds it at its next start and keeps this file aside"
+AS_NEW_PEER = "keep the folder for its key, and join with another `state_dir`, as a new peer"
 _SCHEMA = f"""
 BEGIN;
 PRAGMA application_id = {APPLICATION_ID};
@@ -137,7 +139,7 @@ def create(path: Path, run: RunConfig, genesis: GlobalState) -> None:
             connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
             connection.execute("COMMIT")
         unfinished.rename(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def is_genesis_of(run: RunConfig, genesis: GlobalState) -> bool:
@@ -190,6 +192,46 @@ def parsed_promise(document: str) -> Promise:
     return Promise(stored.term, stored.vote, stored.plan)
 
 
+def read_promise(connection: sqlite3.Connection, path: Path) -> Promise:
+    """Read the promise of a log's owner.
+
+    Args:
+        connection: The log.
+        path: Its file, for messages.
+
+    Returns:
+        The promise; an empty one when none was ever made.
+
+    Raises:
+        UnusableState: It is damaged.
+    """
+    row = connection.execute("SELECT document, digest FROM promise").fetchone()
+    if row is None:
+        return Promise()
+    document, digest = row
+    if not isinstance(document, str) or sha256(document) != digest:
+        raise UnusableState(f"{path}: this peer's promise is damaged", AS_NEW_PEER)
+    return parsed_promise(document)
+
+
+def insert(connection: sqlite3.Connection, state: GlobalState, link: Link) -> None:
+    """Write one commit's rows, within a transaction of the caller's.
+
+    Args:
+        connection: The log.
+        state: The commit's state, checked.
+        link: The same, sealed, with its receipts.
+    """
+    connection.execute(
+        "INSERT INTO commits VALUES (?, ?, ?, ?)",
+        (state.round_id, state.digest(), len(link.receipts), link.commit),
+    )
+    connection.executemany(
+        "INSERT INTO receipts VALUES (?, ?, ?)",
+        [(state.round_id, position, sealed) for position, sealed in enumerate(link.receipts)],
+    )
+
+
 def sha256(text: str) -> str:
     """Digest a text.
 
@@ -202,7 +244,12 @@ def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make durable which files a folder holds.
+
+    Args:
+        folder: The folder.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -13,11 +13,12 @@ from paceline.core import chain
 from paceline.core.actions import Promise, contradiction
 from paceline.core.chain import Link
 from paceline.core.config import RunConfig
-from paceline.core.credits import credit
-from paceline.core.errors import LedgerError, RecordRejected
+from paceline.core.credits import credit, fold
+from paceline.core.errors import ForeignLog, LedgerError, RecordRejected
 from paceline.core.records import CommitRecord, GlobalState
 from paceline.core.wire import unseal
-from paceline.ledger.file import BUSY_S, REMEDY, connect, create, naming, sha256, spelled_promise
+from paceline.ledger.damage import finish, keep_aside
+from paceline.ledger.file import BUSY_S, REMEDY, connect, create, insert, naming, sha256, spelled_promise
 from paceline.ledger.replay import Replay, replay
 
 _PAGE = 256
@@ -57,16 +58,15 @@ class Ledger:
             The log, verified from its beginning.
 
         Raises:
-            LedgerError: The file is no run log, is damaged, or belongs to another run. It is not touched.
+            ForeignLog: The file belongs to another run.
+            LedgerError: It is no run log, or is damaged (see `paceline.ledger.damage`). It is not touched.
         """
+        finish(path)
         if not path.exists():
             create(path, run, genesis)
         replayed = replay(path)
         if replayed.run.digest() != run.digest():
-            raise LedgerError(
-                f"{path} is the log of run {replayed.run.run_id}, not of {run.run_id}",
-                "choose another state folder for this run",
-            )
+            raise ForeignLog(str(path), replayed.run.run_id, run.run_id)
         if replayed.genesis != genesis:
             raise LedgerError(f"{path}: its run began with other weights than this peer makes", REMEDY)
         with naming(path):
@@ -123,17 +123,34 @@ class Ledger:
         with self._lock:
             state = chain.check_link(link, self._head, self._run).state
             with self._transaction() as connection:
-                connection.execute(
-                    "INSERT INTO commits VALUES (?, ?, ?, ?)",
-                    (state.round_id, state.digest(), len(link.receipts), link.commit),
-                )
-                connection.executemany(
-                    "INSERT INTO receipts VALUES (?, ?, ?)",
-                    [(state.round_id, position, sealed) for position, sealed in enumerate(link.receipts)],
-                )
+                insert(connection, state, link)
             self._head, self._balances = state, credit(self._balances, state)
             self._move_into_main_file()
             return state
+
+    def fall_back(self, shared: GlobalState, aside: Path) -> None:
+        """Give up the end of this history, to go on with another that shares its beginning.
+
+        The promise stays: what this peer has voted for stays true.
+
+        Args:
+            shared: The commit to go back to: one of this log's.
+            aside: Folder that gets a copy of the whole log first; it is made.
+
+        Raises:
+            LedgerError: It could not be copied or written. The log is as it was.
+        """
+        with self._lock:
+            kept = [state for state in self.states() if state.round_id <= shared.round_id]
+            if kept[-1] != shared:
+                raise LedgerError(f"{self._path}: its round {shared.round_id} is another commit", REMEDY)
+            with naming(self._path):
+                keep_aside(self._path, aside)
+            with self._transaction() as connection:
+                for table in ("receipts", "commits"):
+                    connection.execute(f"DELETE FROM {table} WHERE round_id > ?", (shared.round_id,))
+            self._head, self._balances = shared, fold(kept[1:])
+            self._move_into_main_file()
 
     def links(self, after_round: int, limit: int) -> list[Link]:
         """Read rows of history as they were sealed.

@@ -21,8 +21,7 @@ from paceline.ledger.file import (
     REMEDY,
     connect,
     is_genesis_of,
-    parsed_promise,
-    sha256,
+    read_promise,
     spelled,
     write_ahead_log,
 )
@@ -117,7 +116,7 @@ def _replay_as(path: Path, how: str) -> Replay:
             head, balances = genesis, dict[str, int]()
             for commit in _checked_commits(connection, run, genesis):
                 head, balances = commit.state, credit(balances, commit.state)
-            return Replay(run, genesis, head, balances, _read_promise(connection, path))
+            return Replay(run, genesis, head, balances, read_promise(connection, path))
     except HistoryBroken as error:
         raise HistoryBroken(f"{path}, {error.where}", error.what) from error
     except (sqlite3.Error, OSError) as error:
@@ -173,13 +172,3 @@ def _checked_commits(
             raise HistoryBroken(where, "its round or digest column differs from its sealed commit")
         yield commit
         head = commit.state
-
-
-def _read_promise(connection: sqlite3.Connection, path: Path) -> Promise:
-    row = connection.execute("SELECT document, digest FROM promise").fetchone()
-    if row is None:
-        return Promise()
-    document, digest = row
-    if not isinstance(document, str) or sha256(document) != digest:
-        raise LedgerError(f"{path}: this peer's promise is damaged", REMEDY)
-    return parsed_promise(document)
