@@ -263,6 +263,9 @@ class NetworkConfig(Frozen):
     """How long the network daemon may take to start."""
     poll_s: Annotated[float, Field(ge=0.05, le=10)] = 0.4
     """How often the board is read."""
+    lend_mbit_s: Annotated[float, Field(ge=10, allow_inf_nan=False)] | None = 100.0
+    """How fast this node sends state to joiners, over all of them, in Mbit/s; None for no limit. It is a loan
+    of the link that the all-reduce needs too; those who fetch share the work among several donors."""
 
 
 class MetricsConfig(Frozen):

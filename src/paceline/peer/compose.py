@@ -26,7 +26,7 @@ from paceline.network.averager import Averager
 from paceline.network.board import Board
 from paceline.network.dht import PeerDht
 from paceline.network.identity import hold, load_or_create
-from paceline.network.transfer import StateServer
+from paceline.network.transfer import ServeLimits, StateServer
 from paceline.network.validator import RecordValidator, Rejections
 from paceline.peer.catch_up import CatchUp
 from paceline.peer.directory import find_run, seeds_of
@@ -91,7 +91,8 @@ def join(node: NodeConfig, target: Handout | str, emit_extra: Emit | None = None
         board.run_id = run.run_id
         listening = Listening(Board(dht, key, run_id=run.run_id, rejections=rejections), key.peer_id)
         shelf = Shelf(folder.checkpoints, run.run_id, run.model, node.keep_checkpoints)
-        averager = _start_averager(stack, dht, run, Lending(shelf, folder.log))
+        lent = ServeLimits(bytes_per_s=_bytes_per_s(node.network.lend_mbit_s))
+        averager = _start_averager(stack, dht, run, StateServer(Lending(shelf, folder.log), lent))
         learner = Learner(run, node, key.peer_id)
         ledger = stack.enter_context(Ledger.open(folder.log, run, learner.first))
         registry = CollectorRegistry()
@@ -184,7 +185,7 @@ def _start_dht(
     return dht
 
 
-def _start_averager(stack: ExitStack, dht: PeerDht, run: RunConfig, lending: Lending) -> Averager:
+def _start_averager(stack: ExitStack, dht: PeerDht, run: RunConfig, server: StateServer) -> Averager:
     codec = make_codec(run.codec)
     self_test(codec)
     averager = Averager(
@@ -192,11 +193,15 @@ def _start_averager(stack: ExitStack, dht: PeerDht, run: RunConfig, lending: Len
         num_elements=num_parameters(run.model),
         codec=codec,
         prefix=run.run_id,
-        services=[StateServer(lending)],
+        services=[server],
     )
     stack.callback(averager.shutdown)
     averager.start_or_raise()
     return averager
+
+
+def _bytes_per_s(mbit_s: float | None) -> float | None:
+    return None if mbit_s is None else mbit_s * 125_000
 
 
 def _restore(run: RunConfig, key: SigningKey, ledger: Ledger, shelf: Shelf, learner: Learner) -> RoundMachine:
