@@ -80,3 +80,39 @@ def test_members_are_asked_before_strangers_however_far_those_claim_to_be() -> N
     order = Lag().repair(heard({STRANGER.peer_id: 10**6, one: 2, two: 3}), 1.0)
     assert order is not None
     assert order.donors == (two, one, STRANGER.peer_id)
+
+
+def beside(count: int, digest: str, round_id: int = 5) -> Standing:
+    """A standing in round 5 of a peer that hears others on some commit."""
+    head = genesis_of(RUN).model_copy(update={"round_id": 4})
+    standing = Standing(RUN, ME, head, 0.0)
+    for record in heard(
+        dict.fromkeys([key.peer_id for key in MEMBERS[1 : 1 + count]], round_id)
+    ).peers.values():
+        standing.notice(record.record.model_copy(update={"head_digest": digest or head.digest()}), b"", 0.0)
+    return standing
+
+
+def test_a_peer_alone_on_its_commit_asks_those_who_stand_together_elsewhere() -> None:
+    for round_id in (4, 5):
+        standing = beside(3, "ab" * 32, round_id)
+        lag = Lag()
+        lease_s = RUN.pace.lease_s
+        others = standing.peers.values()
+        asked = []
+        for second in range(60):
+            for seen in list(others):
+                again = seen.record.model_copy(update={"seq": seen.record.seq + 1})
+                standing.notice(again, b"", float(second))
+            if lag.is_behind(standing, has_result=False, now=float(second)):
+                asked.append(second)
+        assert asked and asked[0] >= 2 * lease_s
+        order = lag.repair(standing, 59.0)
+        assert order is not None and set(order.donors) == {key.peer_id for key in MEMBERS[1:]}
+
+
+def test_a_peer_with_a_quorum_beside_it_is_not_lured_away() -> None:
+    standing = beside(3, "")
+    lag = Lag()
+    assert not any(lag.is_behind(standing, has_result=False, now=now) for now in (0.0, 5.0))
+    assert lag.repair(standing, 5.0) is None

@@ -121,6 +121,16 @@ class HistoryBroken(LedgerError):
         )
 
 
+class HistoryForked(LedgerError):
+    """A peer's history and the swarm's part, and a quorum on theirs is not to be seen."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(
+            cause,
+            "it is kept until a quorum of the others is seen to go on without it",
+        )
+
+
 class ProcessDied(PacelineError):
     """One of a peer's own child processes ended unexpectedly."""
 

@@ -245,5 +245,23 @@ class PeerRestarting(Event):
     """Restarts since the supervisor began, this one included."""
 
 
+class DonorDropped(Event):
+    """Another peer gave no state or history, or gave what did not verify; others are asked instead."""
+
+    peer_id: str
+    """Who."""
+    cause: str
+    """What was wrong."""
+
+
+class SetAside(Event):
+    """Files of this peer that it can't go on with were kept in another folder, and are replaced."""
+
+    cause: str
+    """Why."""
+    folder: str
+    """Where they are now."""
+
+
 Emit = Callable[[Event], None]
 """A sink, or many behind one."""

@@ -2,6 +2,9 @@
 
 Anybody may claim any round. So a claim only makes this peer look for history that verifies, those whom the
 swarm knows are asked first, and whoever cries wolf is soon asked no more often than once a minute.
+
+A peer whose log has run ahead of the swarm on a fork (a folder from a backup, say) finds nobody ahead of it
+and nobody beside it: it compares histories with those who stand together elsewhere.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from paceline.core.actions import Repair
 from paceline.core.standing import Standing
 
 _AGAIN_S, _RARELY_S = 2.0, 60.0
+_STRANDED_LEASES = 3  # whoever is merely about to apply the same commit has done so by then
 
 
 class Lag:
@@ -45,11 +49,14 @@ class Lag:
         Returns:
             Whether to ask for a repair.
         """
-        if all(record.round_id <= standing.round_id for record in standing.live(now).values()):
+        if _ahead(standing, now):
+            patience = standing.run.pace.lease_s if has_result else 0.0
+        elif _elsewhere(standing, now):
+            patience = _STRANDED_LEASES * standing.run.pace.lease_s
+        else:
             self._behind_since = None
             return False
         self._behind_since = now if self._behind_since is None else self._behind_since
-        patience = standing.run.pace.lease_s if has_result else 0.0
         return now >= self._behind_since + patience
 
     def repair(self, standing: Standing, now: float) -> Repair | None:
@@ -64,10 +71,25 @@ class Lag:
         """
         if now < self._not_before:
             return None
-        live = standing.live(now)
-        ahead = {
-            p: r.round_id for p, r in live.items() if r.round_id > standing.round_id and p != standing.me
-        }
+        ahead = _ahead(standing, now)
         known = set(standing.head.participating_nodes)
         donors = sorted(ahead, key=lambda peer: (peer not in known, -ahead[peer]))
+        donors = donors or sorted(_elsewhere(standing, now))
         return Repair(tuple(donors)) if donors else None
+
+
+def _ahead(standing: Standing, now: float) -> dict[str, int]:
+    live = standing.live(now).items()
+    return {p: r.round_id for p, r in live if r.round_id > standing.round_id and p != standing.me}
+
+
+def _elsewhere(standing: Standing, now: float) -> set[str]:
+    # The largest group that stands on one other commit, if it outnumbers those here, who are no quorum.
+    groups: dict[str, set[str]] = {}
+    for peer, record in standing.live(now).items():
+        if peer != standing.me:
+            groups.setdefault(record.head_digest, set()).add(peer)
+    here = groups.pop(standing.head.digest(), set()) | {standing.me}
+    largest = max(groups.values(), key=len, default=set[str]())
+    stranded = len(largest) > len(here) and not standing.is_quorum(here, standing.departed(now))
+    return largest if stranded else set()

@@ -6,12 +6,15 @@ every byte of state against the digests in the last commit.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from paceline.core.chain import Link
 from paceline.core.config import RunConfig
-from paceline.core.errors import HistoryBroken, TransferFailed
+from paceline.core.errors import HistoryBroken, HistoryForked, TransferFailed
+from paceline.core.events import DonorDropped, Emit
+from paceline.core.fork import find_fork
 from paceline.core.records import GlobalState, Vote
 from paceline.ledger import Ledger
 from paceline.network.averager import Averager
@@ -24,9 +27,11 @@ from paceline.network.transfer import (
     fetch_history,
     fetch_state,
 )
+from paceline.peer.aside import Aside
 from paceline.peer.shelf import Shelf
 
 _HISTORY_TIMEOUT_S = 60.0
+_MOST_COMPARED = 3
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,9 @@ class CaughtUp:
 class CatchUp:
     """Fetches history and state from other peers."""
 
-    def __init__(self, run: RunConfig, averager: Averager, shelf: Shelf, num_elements: int) -> None:
+    def __init__(
+        self, run: RunConfig, averager: Averager, shelf: Shelf, num_elements: int, aside: Aside, emit: Emit
+    ) -> None:
         """Prepare.
 
         Args:
@@ -57,46 +64,81 @@ class CatchUp:
             averager: Whose process talks to donors.
             shelf: Where states go.
             num_elements: Length of the flat vectors.
+            aside: Takes what is given up when this peer turns out to be on a fork.
+            emit: Told of donors that gave nothing usable.
         """
         self._run, self._averager, self._shelf, self._num_elements = run, averager, shelf, num_elements
+        self._aside, self._emit = aside, emit
 
-    def repair(self, ledger: Ledger, stands_on: int, donors: tuple[str, ...]) -> CaughtUp:
+    def repair(
+        self, ledger: Ledger, donors: tuple[str, ...], stands_on: str, heads: Mapping[str, str]
+    ) -> CaughtUp:
         """Fetch all that follows the log's last commit, and the state at its end.
+
+        A peer whose log turns out to be a fork that the swarm has left gives up the end of it.
 
         Args:
             ledger: The run log; history that verifies is appended at once, so that nothing is fetched twice.
-            stands_on: Round of the commit whose state this peer has in memory.
             donors: Whom to ask, best first.
+            stands_on: Digest of the commit whose state this peer has in memory.
+            heads: Digest of the last commit of each live peer.
 
         Returns:
             What came.
 
         Raises:
             TransferFailed: No donor had it, or what came did not match.
-            HistoryBroken: All that came does not follow from this peer's log: one of the two is a fork.
+            HistoryForked: Ours and theirs part, and it is not clear that the swarm lives on theirs.
         """
-        broken = self._extend(ledger, donors)
+        refused = self._extend(ledger, donors)
+        if ledger.head().digest() == stands_on:
+            if not self._leave_fork(ledger, donors, heads):
+                for donor, cause in refused.items():
+                    self._emit(DonorDropped(peer_id=donor, cause=cause))
+                raise TransferFailed("whoever claims to be ahead has no history that shows it", "go on")
+            self._extend(ledger, donors)
         head = ledger.head()
-        if head.round_id <= stands_on:
-            raise broken or TransferFailed("whoever claims to be ahead has no history that shows it", "go on")
         if self._shelf.holds(head.round_id, head.weights_digest):
             return CaughtUp(head, self._shelf.promote(head), 0, ())
         path = self._shelf.committed(head.round_id)
         fetched = self.fetch_result(head, donors, path)
         return CaughtUp(head, path, fetched.size_bytes, tuple(fetched.donors))
 
-    def _extend(self, ledger: Ledger, donors: tuple[str, ...]) -> HistoryBroken | None:
-        broken: HistoryBroken | None = None
+    def _extend(self, ledger: Ledger, donors: tuple[str, ...]) -> dict[str, str]:
+        # What was wrong, by donor: whom a fork explains is not to blame.
+        refused = {}
         for donor in donors:
             try:
-                while page := self._history(ledger.head(), donor):
+                while page := self._history(ledger.head().round_id, donor):
                     for link in page:
                         ledger.append(link)
-            except HistoryBroken as error:
-                broken = error  # the next one may tell the truth
-            except TransferFailed:
+            except (HistoryBroken, TransferFailed) as error:
+                refused[donor] = error.cause  # the next one may tell the truth
+        return refused
+
+    def _leave_fork(self, ledger: Ledger, donors: tuple[str, ...], heads: Mapping[str, str]) -> bool:
+        for donor in donors[:_MOST_COMPARED]:
+            try:
+                fork = find_fork(ledger.states(), self._whole_history(donor), self._run)
+            except (HistoryBroken, TransferFailed):
                 continue
-        return broken
+            if fork is None:
+                continue
+            told = f"after round {fork.shared.round_id} this peer's history is not that of the swarm"
+            if not fork.should_leave(heads, self._run):
+                raise HistoryForked(told)
+            folder = self._aside.fresh("fork")
+            ledger.fall_back(fork.shared, folder)
+            self._shelf.set_aside(fork.shared.round_id, folder)
+            self._aside.tell(told, folder)
+            return True
+        return False
+
+    def _whole_history(self, donor: str) -> Iterator[Link]:
+        after_round = 0
+        while page := self._history(after_round, donor):
+            yield from page
+            after_round += len(page)
 
     def fetch_result(self, source: GlobalState | Vote, donors: tuple[str, ...], path: Path) -> FetchOutcome:
         """Fetch one state and make a checkpoint of it.
@@ -127,17 +169,19 @@ class CatchUp:
             into=raw,
             limits=limits,
         )
+        for donor, cause in outcome.dropped.items():
+            self._emit(DonorDropped(peer_id=donor, cause=cause))
         self._shelf.take_in(raw, source, path)
         return outcome
 
-    def _history(self, head: GlobalState, donor: str) -> tuple[Link, ...]:
+    def _history(self, after_round: int, donor: str) -> tuple[Link, ...]:
         limits = TransferLimits(total_s=_HISTORY_TIMEOUT_S)
         found: FetchedHistory = self._averager.call(
             fetch_history,
             timeout_s=limits.total_s + limits.stall_s,
             donors=[donor],
             prefix=self._averager.prefix,
-            want=HistoryWant(after_round=head.round_id),
+            want=HistoryWant(after_round=after_round),
             limits=limits,
         )
         return found.links

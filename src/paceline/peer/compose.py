@@ -28,6 +28,7 @@ from paceline.network.dht import PeerDht
 from paceline.network.identity import hold, load_or_create
 from paceline.network.transfer import ServeLimits, StateServer
 from paceline.network.validator import RecordValidator, Rejections
+from paceline.peer.aside import Aside, open_ledger
 from paceline.peer.catch_up import CatchUp
 from paceline.peer.directory import find_run, seeds_of
 from paceline.peer.folders import RunFolder, StateFolder
@@ -94,17 +95,18 @@ def join(node: NodeConfig, target: Handout | str, emit_extra: Emit | None = None
         lent = ServeLimits(bytes_per_s=_bytes_per_s(node.network.lend_mbit_s))
         averager = _start_averager(stack, dht, run, StateServer(Lending(shelf, folder.log), lent))
         learner = Learner(run, node, key.peer_id)
-        ledger = stack.enter_context(Ledger.open(folder.log, run, learner.first))
         registry = CollectorRegistry()
         jsonl = stack.enter_context(JsonlSink(folder.events))
         prometheus = PrometheusSink(registry, key.peer_id, rejections.by_reason)
         emit = fan_out(jsonl, prometheus, *([emit_extra] if emit_extra else []))
+        aside = Aside(folder.aside, emit)
+        ledger = stack.enter_context(open_ledger(folder.log, run, learner.first, aside))
         machine = _restore(run, key, ledger, shelf, learner)
         duties = Duties(ledger.remember, averager.cancel, emit, node.network.poll_s)
         pacer = Pacer(machine, board, run, duties)
         server = MetricsServer(node.metrics.host, node.metrics.port, registry, lambda: _health(pacer))
         machine.voice.metrics_address = _reachable(stack.enter_context(server).address, dht)
-        catch_up = CatchUp(run, averager, shelf, learner.num_elements)
+        catch_up = CatchUp(run, averager, shelf, learner.num_elements, aside, emit)
         around = Surroundings(
             learner, averager, pacer, ledger, shelf, catch_up, emit, lambda: _check_children(dht, averager)
         )

@@ -41,6 +41,11 @@ class StateFolder:
         return self.path / "checkpoints"
 
     @property
+    def aside(self) -> Path:
+        """Where files go that this peer can't go on with (`paceline.peer.aside`)."""
+        return self.path / "aside"
+
+    @property
     def output(self) -> Path:
         """What the peer's process printed, when `paceline up` runs it."""
         return self.path / "output.txt"

@@ -108,9 +108,20 @@ class Pacer:
             self._thread.join(timeout=15.0)
 
     @property
-    def stands_on(self) -> int:
-        """Round of the commit on which this peer stands."""
-        return self.machine.standing.head.round_id
+    def stands_on(self) -> str:
+        """Digest of the commit on which this peer stands."""
+        return self.machine.standing.head.digest()
+
+    def heads(self) -> dict[str, str]:
+        """Tell who stands where.
+
+        Returns:
+            Digest of the last commit of each live peer, this one included, by peer id.
+        """
+        with self._lock:
+            standing = self.machine.standing
+            said = {peer: record.head_digest for peer, record in standing.live(time.monotonic()).items()}
+            return said | {standing.me: standing.head.digest()}
 
     @property
     def wants_training(self) -> bool:

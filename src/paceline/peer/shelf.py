@@ -147,6 +147,18 @@ class Shelf:
         assemble(path, info, raw)
         raw.unlink(missing_ok=True)
 
+    def set_aside(self, after_round: int, folder: Path) -> None:
+        """Move away the states of a history that this peer leaves.
+
+        Args:
+            after_round: States of later rounds go, committed or not.
+            folder: Where to; it is made.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in sorted(self.folder.glob("*.safetensors")):
+            if int(path.stem.rpartition("-")[2]) > after_round:
+                path.replace(folder / path.name)
+
     def tidy(self, head: GlobalState) -> None:
         """Remove what a commit has made superfluous.
 

@@ -19,7 +19,7 @@ from typing import assert_never
 
 from paceline.core.actions import Apply, Finish, Reduce, Repair
 from paceline.core.config import NodeConfig, RunConfig
-from paceline.core.errors import CheckpointError, HistoryBroken, TransferFailed
+from paceline.core.errors import CheckpointError, HistoryForked, TransferFailed
 from paceline.core.events import (
     CreditsCounted,
     Emit,
@@ -262,8 +262,10 @@ class Worker:
     def _repair(self, order: Repair) -> None:
         around, began = self._around, time.monotonic()
         try:
-            caught_up = around.catch_up.repair(around.ledger, around.pacer.stands_on, order.donors)
-        except (TransferFailed, CheckpointError, HistoryBroken) as error:
+            caught_up = around.catch_up.repair(
+                around.ledger, order.donors, around.pacer.stands_on, around.pacer.heads()
+            )
+        except (TransferFailed, CheckpointError, HistoryForked) as error:
             around.emit(RepairFailed(cause=error.cause))
             around.pacer.repair_failed()
             return

@@ -70,6 +70,8 @@ _LINES: dict[type[Event], str | Callable[[Any], str]] = {
     events.QuorumMissing: "waiting: {got} of the {needed} peers that a round needs are here",
     events.RoundStalled: _stalled,
     events.CreditsCounted: "round {round_id}: {balance} credits",
+    events.DonorDropped: "{peer_id} gave no usable state or history: {cause}",
+    events.SetAside: "{cause}; the old files are kept in {folder}",
     events.PeerStopped: "stopped after round {round_id}: {cause}",
     events.PeerRestarting: "ended: {cause}; starts again in {wait_s:.0f} s (restart {restarts})",
 }
