@@ -15,6 +15,7 @@ from paceline.core.events import (
     AttemptVoided,
     CoordinatorChanged,
     CreditsCounted,
+    DonorDropped,
     DriftDetected,
     Evaluated,
     Event,
@@ -28,6 +29,7 @@ from paceline.core.events import (
     RoundCommitted,
     RoundPlanned,
     RoundStalled,
+    SetAside,
     StateFetched,
     StepDone,
     StepSkipped,
@@ -87,6 +89,12 @@ EXAMPLES: dict[str, Event] = {
         round_id=3, size_bytes=9_600_000, seconds=0.5, donors=(ME, OTHER)
     ),
     "state could not be fetched, trying again: nobody has it": RepairFailed(cause="nobody has it"),
+    f"{OTHER} gave no usable state or history: chunk 3 is not what was committed": DonorDropped(
+        peer_id=OTHER, cause="chunk 3 is not what was committed"
+    ),
+    "the run log is damaged; the old files are kept in runs/node/aside/1": SetAside(
+        cause="the run log is damaged", folder="runs/node/aside/1"
+    ),
     "waiting: 1 of the 3 peers that a round needs are here": QuorumMissing(got=1, needed=3),
     "round 3: no end after 140 s of waiting, though enough peers are here; "
     f"following {OTHER[-6:]} in term 7": RoundStalled(round_id=3, seconds=140.2, term=7, coordinator=OTHER),
