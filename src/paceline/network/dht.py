@@ -11,6 +11,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +24,7 @@ from hivemind.utils.multiaddr import Multiaddr
 from paceline.core.errors import JoinError, SeedsUnreachable
 from paceline.network.hardening import SafePipe, die_with_parent, harden
 from paceline.network.mailbox import Mailbox, answer_through
+from paceline.network.reunion import look_for_the_lost
 
 STARTUP_TIMEOUT_S = 60.0
 """How long the daemon may take to come up; hivemind's 15 s are too short on a loaded machine."""
@@ -46,6 +48,7 @@ class PeerDht(DHT):  # type: ignore[misc]
         Eight threads may store 300 KB each at once.
         The node and its daemon die with the peer.
         A call to a dead node raises and does not hang.
+        Nodes that lost each other meet again.
 
     Example:
         `dht = PeerDht(["/ip4/…/p2p/…"]); dht.start_or_raise(30.0); dht.get("key", latest=True)`
@@ -105,6 +108,7 @@ class PeerDht(DHT):  # type: ignore[misc]
             # Asked for now, so that a process forked later finds them here and needn't use our pipe.
             self._daemon_maddr = self.run_coroutine(DHT._get_p2p_daemon_listen_maddr)
             self.peer_id, self.client_mode  # noqa: B018
+            self.run_coroutine(partial(look_for_the_lost, [str(seed) for seed in self.initial_peers]))
         except Exception as error:
             self.shutdown()
             raise self._what_went_wrong(error, time.monotonic() - began) from error
