@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -53,6 +54,24 @@ def _is_silenced_by_a_dead_process(dht: DHT) -> bool:
     return False
 
 
+def _status(folder: Path) -> str:
+    try:
+        return (folder / "status").read_text()
+    except OSError:
+        return ""
+
+
+def _outlives_its_daemon() -> bool:
+    dht = DHT(start=True, startup_timeout=60)
+    folders = [folder for folder in Path("/proc").iterdir() if folder.name.isdecimal()]
+    (daemon,) = [int(f.name) for f in folders if f"\nPPid:\t{dht.pid}\n" in _status(f)]
+    os.kill(daemon, signal.SIGKILL)
+    time.sleep(2.0)
+    lives = dht.is_alive()
+    dht.kill()
+    return bool(lives)
+
+
 def _dies_of_large_values(dht: DHT) -> bool:
     def store() -> None:
         for number in range(4):
@@ -81,6 +100,7 @@ def _crashes_on_nesting() -> None:
 def faults() -> None:
     say(terabyte=asyncio.run(_waits_for_a_terabyte()))
     asyncio.set_event_loop(asyncio.new_event_loop())  # hivemind's futures ask for one
+    say(outlives_daemon=sys.platform != "linux" or _outlives_its_daemon())
     dht = DHT(start=True, startup_timeout=60)
     averager = DecentralizedAverager([torch.zeros(1)], dht, prefix="stock", start=True)
     say(sigint=signal.getsignal(signal.SIGINT) == signal.SIG_IGN)

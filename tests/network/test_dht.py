@@ -113,6 +113,19 @@ def _children_of(parent: int) -> list[int]:
     return [pid for pid in pids if f"\nPPid:\t{parent}\n" in status(pid)]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the daemon is found through /proc")
+def test_the_node_ends_when_its_daemon_does() -> None:
+    dht = PeerDht()
+    dht.start_or_raise()
+    assert dht.pid is not None
+    (daemon,) = _children_of(dht.pid)
+    os.kill(daemon, signal.SIGKILL)
+    until(lambda: not dht.is_alive())
+    with pytest.raises(ProcessDied):
+        dht.get("key")
+    dht.shutdown()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a killed peer's children live on")
 def test_the_node_and_its_daemon_die_with_the_peer() -> None:
     with swarm(1, num_elements=1, codec="fp32") as (peer,):

@@ -56,6 +56,10 @@ def test_hivemind_still_believes_length_headers(faults: dict[str, Any]) -> None:
     assert faults["terabyte"], "remove `_receive_raw_data` from network/hardening.py"
 
 
+def test_hivemind_still_outlives_its_daemon(faults: dict[str, Any]) -> None:
+    assert faults["outlives_daemon"], "remove `end_with_daemon` from network/hardening.py"
+
+
 def test_hivemind_still_makes_its_host_deaf_to_ctrl_c(faults: dict[str, Any]) -> None:
     assert faults["sigint"], "remove `sigint_kept` from network/hardening.py"
 

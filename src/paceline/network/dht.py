@@ -22,7 +22,7 @@ from hivemind.p2p import P2P
 from hivemind.utils.multiaddr import Multiaddr
 
 from paceline.core.errors import JoinError, SeedsUnreachable
-from paceline.network.hardening import SafePipe, die_with_parent, harden
+from paceline.network.hardening import SafePipe, die_with_parent, end_with_daemon, harden
 from paceline.network.mailbox import Mailbox, answer_through
 from paceline.network.reunion import look_for_the_lost
 
@@ -47,6 +47,7 @@ class PeerDht(DHT):  # type: ignore[misc]
     Guarantees:
         Eight threads may store 300 KB each at once.
         The node and its daemon die with the peer.
+        The node ends when its daemon does.
         A call to a dead node raises and does not hang.
         Nodes that lost each other meet again.
 
@@ -117,6 +118,7 @@ class PeerDht(DHT):  # type: ignore[misc]
         """Serve, in the forked process, until shut down or orphaned."""
         die_with_parent(self._parent_pid)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        end_with_daemon()
         answer_through(self._replies)
         super().run()
 

@@ -11,6 +11,7 @@ stock hivemind still needs it; a test of the second kind that fails names the co
 | one bad record in an answer hides the good ones; its size and expiry end or break the search | `_sift` |
 | a record that comes late takes the newer one along when it expires | nothing changes unless it wins |
 | `kill -9` of a peer leaves its children and p2pd alive, and its identity taken | they die with it |
+| a DHT whose p2pd was killed lives on, deaf and dumb, and nobody notices | it ends with its daemon |
 | a killed peer leaves its sockets behind in /tmp | named by pid, swept at the next start |
 | a large message on the control pipe, or two threads that send at once, kill the process | `SafePipe` |
 | processes share a lock for their answers; one killed in mid-answer silences the rest | `mailbox` |
@@ -165,6 +166,19 @@ def die_with_parent(parent_pid: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:  # it was gone before we could ask
         os._exit(1)
+
+
+def end_with_daemon() -> None:
+    """Let this process end when the daemon does that it started. For the DHT's process, which is watched."""
+    original = P2P._read_outputs
+
+    async def read_outputs(self: P2P, ready: asyncio.Future[None]) -> None:
+        await original(self, ready)  # until the daemon closes its output; an orderly shutdown cancels this
+        if not ready.cancelled() and ready.exception() is None:
+            print("the network daemon (p2pd) has ended", file=sys.stderr, flush=True)
+            os._exit(1)
+
+    P2P._read_outputs = read_outputs
 
 
 def sweep_sockets(folder: Path) -> None:
