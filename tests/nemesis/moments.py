@@ -27,12 +27,14 @@ class Moment:
         has_come: Whether it is time to strike.
         is_over: Whether the victim went on to something later.
         watches_others: Whether what others tell matters.
+        commits_before: Whether a coordinator has published its commit before this moment, or not yet.
     """
 
     name: str
     has_come: Question
     is_over: Question
     watches_others: bool = False
+    commits_before: bool = False
 
 
 def entered(tale: Tale, round_id: int, phase: Phase) -> bool:
@@ -86,5 +88,5 @@ PLAN = Moment("just after it has named the roster", _planned, _reduces)
 REDUCE = Moment("in the middle of the all-reduce", _reduces, _averaged)
 AVERAGED = Moment("just after the all-reduce", _averaged, _committed)
 ATTEST = Moment("while receipts are collected", _attests, _applies)
-COMMIT = Moment("when the first peer has seen its commit", _commit_is_out, _applies, True)
-APPLY = Moment("while it applies the commit", _applies, _committed)
+COMMIT = Moment("when the first peer has seen its commit", _commit_is_out, _applies, True, True)
+APPLY = Moment("while it applies the commit", _applies, _committed, commits_before=True)

@@ -181,6 +181,13 @@ class Swarm:
 
     def chain(self, peer: Peer) -> dict[int, GlobalState]:
         """The commits in a peer's log, by round; the log may be in use."""
+        return {record.state.round_id: record.state for record in self._commits(peer)}
+
+    def author(self, peer: Peer, round_id: int) -> str:
+        """Who published the commit of a round, going by a peer's log."""
+        return next((c.peer_id for c in self._commits(peer) if c.state.round_id == round_id), "")
+
+    def _commits(self, peer: Peer) -> list[CommitRecord]:
         reader, links = LogReader(peer.state.log), list[Link]()
         try:
             while page := reader.links(len(links), 256):
@@ -188,7 +195,7 @@ class Swarm:
         finally:
             reader.close()
         commits = [unseal(link.commit) for link in links]
-        return {c.state.round_id: c.state for c in commits if isinstance(c, CommitRecord)}
+        return [commit for commit in commits if isinstance(commit, CommitRecord)]
 
     def until(
         self, condition: Callable[[], object], limit_s: float, what: str, poll_s: float = _POLL_S
