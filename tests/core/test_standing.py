@@ -106,3 +106,30 @@ def test_records_of_another_run_leave_no_trace(standing: Standing) -> None:
     for record in (receipt(1), plan(1), heartbeat(OTHER), commit_of(FIRST, MEMBERS[1])):
         standing.notice(record.model_copy(update={"run_id": "another"}), b"", 0.0)
     assert standing == Standing(RUN, ME, GENESIS, 0.0)
+
+
+def test_what_was_worked_out_before_a_heartbeat_is_worked_out_again(standing: Standing) -> None:
+    said = heartbeat(OTHER).model_copy(update={"head_digest": GENESIS.digest(), "seq": 1})
+    assert not standing.live(1.0) and not standing.in_sync(1.0) and not standing.followers(1, ME)
+    standing.notice(said, b"", 1.0)
+    assert set(standing.live(1.0)) == set(standing.in_sync(1.0)) == {OTHER}
+    later = {"seq": 2, "round_id": 2, "term": 1, "coordinator": ME}
+    standing.notice(said.model_copy(update=later), b"", 1.0)
+    assert set(standing.ahead(1.0)) == {OTHER} and not standing.in_sync(1.0)
+    standing.move_to(FIRST, 1.0)
+    assert not standing.ahead(1.0) and set(standing.followers(1, ME)) == {OTHER}
+    assert not standing.live(1.0 + RUN.pace.lease_s)
+
+
+def test_departures_are_noticed_to_the_second_and_taken_back(standing: Standing) -> None:
+    patience, others = RUN.quorum.departure_s, {key.peer_id for key in MEMBERS} - {ME}
+    standing.notice(heartbeat(OTHER), b"", 10.0)
+    assert standing.departed(patience - 1) == ()
+    assert set(standing.departed(patience)) == others - {OTHER}
+    assert set(standing.departed(patience + 10)) == others
+    standing.notice(heartbeat(OTHER).model_copy(update={"seq": 2}), b"", patience + 11)
+    assert set(standing.departed(patience + 11)) == others - {OTHER}
+    standing.stood_still(patience)
+    assert standing.departed(patience + 12) == ()
+    standing.move_to(next_state(RUN, GENESIS, [STRANGER]), patience + 12)
+    assert set(standing.departed(2 * patience)) == {STRANGER.peer_id}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
 from paceline.core.actions import Action, Promise
@@ -22,7 +22,7 @@ class AppliesBeforeCommit(RoundMachine):
 class CountsTwice(Standing):
     """Counts the receipt of whoever comes first twice."""
 
-    def is_quorum(self, voters: Iterable[str], departed: Iterable[str]) -> bool:
+    def is_quorum(self, voters: Collection[str], departed: Collection[str]) -> bool:
         electors = set(self.head.participating_nodes) - set(departed)
         counted = len(set(voters) & electors) + 1
         return super().is_quorum(voters, departed) or (counted > 2 and 2 * counted > len(electors))

@@ -73,8 +73,8 @@ class Coordination:
             now: Monotonic seconds.
         """
         for peer, record in standing.in_sync(now).items():
-            if record.phase is not Phase.TRAIN:
-                self._arrivals.setdefault(peer, now - self._round_started_at)
+            if record.phase is not Phase.TRAIN and peer not in self._arrivals:
+                self._arrivals[peer] = now - self._round_started_at
 
     def act(self, standing: Standing, now: float) -> list[Action]:
         """Do what an established coordinator does now.
@@ -177,7 +177,7 @@ class Coordination:
         return [Publish(plan), Tell(told)]
 
     def _should_wait(self, ready: dict[str, PeerRecord], standing: Standing, now: float) -> bool:
-        electors = set(standing.head.participating_nodes) - self.excluded
+        electors = standing.electors - self.excluded
         never_seen = [peer for peer in electors if peer not in standing.peers]
         if never_seen and now < standing.started_at + standing.run.pace.gather_s:
             return True

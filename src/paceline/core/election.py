@@ -57,12 +57,12 @@ def has_quorum(
     Returns:
         Whether the voters are a quorum.
     """
-    if len(set(voters)) < max(1, min_members):
+    voters, electorate = frozenset(voters), frozenset(electorate)
+    if len(voters) < max(1, min_members):
         return False
     if not electorate:
         return True
-    voting_electors = len(set(voters) & set(electorate))
-    doubled = 2 * voting_electors - len(set(electorate))
+    doubled = 2 * len(voters & electorate) - len(electorate)
     return doubled > 0 or (doubled == 0 and ranking(run_id, _TIE_BREAK, electorate)[0] in voters)
 
 

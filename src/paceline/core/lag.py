@@ -49,7 +49,7 @@ class Lag:
         Returns:
             Whether to ask for a repair.
         """
-        if _ahead(standing, now):
+        if standing.ahead(now):
             patience = standing.run.pace.lease_s if has_result else 0.0
         elif _elsewhere(standing, now):
             patience = _STRANDED_LEASES * standing.run.pace.lease_s
@@ -71,25 +71,24 @@ class Lag:
         """
         if now < self._not_before:
             return None
-        ahead = _ahead(standing, now)
-        known = set(standing.head.participating_nodes)
-        donors = sorted(ahead, key=lambda peer: (peer not in known, -ahead[peer]))
+        ahead, known = standing.ahead(now), standing.electors
+        others = [peer for peer in ahead if peer != standing.me]
+        donors = sorted(others, key=lambda peer: (peer not in known, -ahead[peer].round_id))
         donors = donors or sorted(_elsewhere(standing, now))
         return Repair(tuple(donors)) if donors else None
 
 
-def _ahead(standing: Standing, now: float) -> dict[str, int]:
-    live = standing.live(now).items()
-    return {p: r.round_id for p, r in live if r.round_id > standing.round_id and p != standing.me}
-
-
 def _elsewhere(standing: Standing, now: float) -> set[str]:
     # The largest group that stands on one other commit, if it outnumbers those here, who are no quorum.
+    head_digest, live = standing.head.digest(), standing.live(now)
+    away = [peer for peer, record in live.items() if record.head_digest != head_digest]
+    here = (live.keys() - away) | {standing.me}
+    if len(away) <= len(here):
+        return set()
     groups: dict[str, set[str]] = {}
-    for peer, record in standing.live(now).items():
+    for peer in away:
         if peer != standing.me:
-            groups.setdefault(record.head_digest, set()).add(peer)
-    here = groups.pop(standing.head.digest(), set()) | {standing.me}
+            groups.setdefault(live[peer].head_digest, set()).add(peer)
     largest = max(groups.values(), key=len, default=set[str]())
     stranded = len(largest) > len(here) and not standing.is_quorum(here, standing.departed(now))
     return largest if stranded else set()

@@ -72,14 +72,17 @@ class Leadership:
 
     def _followed_by_others(self) -> Counter[tuple[int, str]]:
         standing = self._standing
-        electors = set(standing.head.participating_nodes)
+        least, most = standing.term, standing.term + _MAX_TERM_LEAP
+        voters = standing.electors or standing.peers
         return Counter(
-            (seen.record.term, seen.record.coordinator)
-            for peer, seen in standing.peers.items()
-            if standing.term <= seen.record.term <= standing.term + _MAX_TERM_LEAP
-            and seen.record.coordinator
-            and peer != standing.me
-            and (peer in electors or not electors)
+            [
+                (seen.record.term, seen.record.coordinator)
+                for peer, seen in standing.peers.items()
+                if least <= seen.record.term <= most
+                and seen.record.coordinator
+                and peer in voters
+                and peer != standing.me
+            ]
         )
 
     def _replace(self, now: float, may_lead: bool) -> bool:
@@ -106,13 +109,10 @@ class Leadership:
 
     def _is_for_others_to_decide(self, now: float) -> bool:
         standing = self._standing
-        live = standing.live(now)
-        electors = set(standing.head.participating_nodes)
-        others_decide = bool(electors & set(live)) and standing.me not in electors
-        return others_decide or any(
-            record.round_id > standing.round_id and (peer in electors or not electors)
-            for peer, record in live.items()
-        )
+        electors, ahead = standing.electors, standing.ahead(now)
+        if electors and standing.me not in electors and not electors.isdisjoint(standing.live(now)):
+            return True
+        return bool(ahead) and not (electors and electors.isdisjoint(ahead))
 
     def _is_alive(self, peer: str, now: float) -> bool:
         return peer == self._standing.me or peer in self._standing.live(now)
@@ -143,7 +143,7 @@ class Leadership:
         }
         if may_lead:
             fit.add(standing.me)
-        electors = fit & set(standing.head.participating_nodes)
+        electors = fit & standing.electors
         return first_in_line(standing.run.run_id, term, electors or fit)
 
     def _enter(self, term: int, coordinator: str, now: float) -> bool:

@@ -12,10 +12,10 @@ Guarantees (docs/adr/0001 argues for them):
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
 
 from paceline.core import chain
-from paceline.core.actions import Action, Apply, CancelReduce, Finish, Promise, Publish, Reduce, Tell
+from paceline.core.actions import Action, Apply, CancelReduce, Finish, Promise, Reduce, Tell
 from paceline.core.chain import Link
 from paceline.core.config import RunConfig
 from paceline.core.coordination import Coordination, most_sensible
@@ -23,34 +23,20 @@ from paceline.core.events import CoordinatorChanged, DriftDetected
 from paceline.core.lag import Lag
 from paceline.core.leadership import Leadership
 from paceline.core.records import (
-    Ballot,
     CommitRecord,
     GlobalState,
     Phase,
     Record,
     RoundPlan,
-    RoundReceipt,
     Vote,
 )
 from paceline.core.standing import Standing
 from paceline.core.voice import Progress, Voice
+from paceline.core.voting import Staged, Voting, staged_by
+
+__all__ = ["RoundMachine", "Staged"]
 
 _REPAIR_PATIENCE_S = 300.0
-
-
-@dataclass(frozen=True)
-class Staged:
-    """A round's result that is complete and on this peer's disk, but not yet applied.
-
-    Attributes:
-        plan_digest: Digest of the plan it came from.
-        weights_digest: Digest of the anchor it would leave.
-        momentum_digest: Digest of the outer momentum it would leave.
-    """
-
-    plan_digest: str
-    weights_digest: str
-    momentum_digest: str
 
 
 class RoundMachine:
@@ -60,7 +46,6 @@ class RoundMachine:
         standing: What this peer knows.
         phase: Where it stands.
         progress: How far it has trained.
-        vote: Its latest vote in this round.
         voice: What it says of itself.
         is_coordinator: Whether it leads with a quorum behind it, as of the last `advance`.
     """
@@ -88,9 +73,7 @@ class RoundMachine:
         self.standing = Standing(run=run, me=me, head=head, started_at=now, term=promised.term)
         self.phase = Phase.TRAIN
         self.progress = Progress()
-        self._promised = promised
-        self.vote: Vote | None = None
-        self._recall_vote()
+        self._voting = Voting(self.standing, promised)
         self.is_coordinator = False
         self.voice = Voice(now)
         self._leadership = Leadership(self.standing, now)
@@ -143,7 +126,7 @@ class RoundMachine:
         self.trained(self.progress)  # until the next attempt a straggler may as well go on
         standing = self.standing
         if (plan.term, plan.peer_id) == (standing.term, standing.coordinator):  # else a promise forbids it
-            self._attest(plan, staged, blamed)
+            self._pending += self._voting.attest(plan, staged, self.progress, blamed)
 
     def applied(self, head: GlobalState, now: float) -> None:
         """Note that a commit is applied, or that a repair ended on one: the next round begins.
@@ -155,9 +138,9 @@ class RoundMachine:
         self.standing.move_to(head, now)
         self._coordination.begin_round(now)
         self._leadership.begin_round(now)
-        self.progress, self.vote, self._staged, self._following = Progress(), None, None, None
+        self._voting.begin_round()
+        self.progress, self._staged, self._following = Progress(), None, None
         self._lag.caught_up()
-        self._recall_vote()
         self.phase = Phase.TRAIN
         self._finish_if_last(now)
 
@@ -201,7 +184,7 @@ class RoundMachine:
             return [*actions, *self._speak(now)]
         if self.phase not in (Phase.APPLY, Phase.REPAIR):
             actions += self._settle(now)
-        if self.phase not in (Phase.APPLY, Phase.REPAIR) and not self._has_been_further():
+        if self.phase not in (Phase.APPLY, Phase.REPAIR) and not self._voting.was_further:
             actions += self._choose_coordinator(now)
             actions += self._follow_plan(now)
             self._coordination.watch(self.standing, now)
@@ -223,7 +206,7 @@ class RoundMachine:
             return []
         for commit, sealed in self.standing.commits.values():
             if self._is_final(commit):
-                if self._staged == _staged_by(commit.state):
+                if self._staged == staged_by(commit.state):
                     self.phase = Phase.APPLY
                     return [Apply(commit, Link(sealed, self.standing.sealed_backing(commit)))]
                 return [*self._tell_drift(commit.state), *self._repair(now)]
@@ -237,20 +220,6 @@ class RoundMachine:
         self._staged = None
         ours, theirs = staged.weights_digest, committed.weights_digest
         return [Tell(DriftDetected(round_id=committed.round_id, ours=ours, theirs=theirs))]
-
-    def _recall_vote(self) -> None:
-        # What was promised before a restart stays true when this peer gets back to that round.
-        vote, plan = self._promised.vote, self._promised.plan
-        if vote is not None and vote.round_id == self.standing.round_id:
-            self.vote = vote
-            if plan is not None:
-                self.standing.plans.setdefault(plan.digest(), plan)
-
-    def _has_been_further(self) -> bool:
-        # Its state is lost and its vote in this round long forgotten: all it may do is repair itself. If it
-        # followed a coordinator, that one would take it for a peer that has not voted.
-        vote = self._promised.vote
-        return vote is not None and vote.round_id > self.standing.round_id
 
     def _is_final(self, commit: CommitRecord) -> bool:
         head, state = self.standing.head, commit.state
@@ -274,20 +243,7 @@ class RoundMachine:
         changed = CoordinatorChanged(
             term=standing.term, coordinator=standing.coordinator, is_me=standing.coordinator == standing.me
         )
-        return [self._promise(), Tell(changed), *self._hand_on_plan()]
-
-    def _promise(self) -> Promise:
-        if self.vote is not None:
-            self._promised = Promise(0, self.vote, self.standing.plans.get(self.vote.plan_digest))
-        return replace(self._promised, term=self.standing.term)
-
-    def _hand_on_plan(self) -> list[Action]:
-        # A new coordinator may have to finish what this peer voted for, and the old plan may be gone.
-        standing = self.standing
-        plan = standing.plans.get(self.vote.plan_digest) if self.vote else None
-        if plan is None or standing.coordinator == standing.me or plan.term >= standing.term:
-            return []
-        return [Publish(plan.model_copy(update={"peer_id": standing.me}))]
+        return [self._voting.promise(), Tell(changed), *self._voting.hand_on_plan()]
 
     def _follow_plan(self, now: float) -> list[Action]:
         standing = self.standing
@@ -298,66 +254,39 @@ class RoundMachine:
             superseded, self._cancelled = None if self._cancelled else self._following, True
             return [CancelReduce(superseded.digest())] if superseded else []
         self._following, self._cancelled = plan, False
-        if plan.adopts is not None and self._staged == _staged_by(plan.adopts):
+        if plan.adopts is not None and self._staged == staged_by(plan.adopts):
             self.phase = Phase.ATTEST
-            self._attest(plan, self._staged, "")
-            return self.take_pending()
+            return self._voting.attest(plan, self._staged, self.progress, "")
         self.phase, self._staged = Phase.REDUCE, None
         return [Reduce(plan, self._holders(plan.adopts))]
 
     def _holders(self, result: Vote | None) -> tuple[str, ...]:
         if result is None:
             return ()
-        wanted = _staged_by(result)
+        wanted = staged_by(result)
         votes = {peer: seen.record.vote for peer, seen in self.standing.peers.items()}
-        return tuple(sorted(peer for peer, vote in votes.items() if vote and _staged_by(vote) == wanted))
+        return tuple(sorted(peer for peer, vote in votes.items() if vote and staged_by(vote) == wanted))
 
     def _is_for_me(self, plan: RoundPlan, now: float) -> bool:
         standing = self.standing
-        mine = (self._following, self.vote)
-        current = max((known.ballot for known in mine if known), default=Ballot(-1, -1))
-        gone = all(
-            standing.unseen_s(peer, now) >= 0.9 * standing.run.quorum.departure_s for peer in plan.departed
-        )
+        mine = (self._following, self._voting.vote)
         return (
             (plan.round_id, plan.term) == (standing.round_id, standing.term)
+            and all(plan.ballot > known.ballot for known in mine if known)
             and plan.prev_digest == standing.head.digest()
-            and plan.ballot > current
             and max(plan.samples) <= most_sensible(plan.samples)
             and (plan.adopts.plan_digest == plan.digest() if plan.adopts else self._has_trained_for(plan))
-            and gone
+            and self._are_gone(plan.departed, now)
         )
+
+    def _are_gone(self, peers: Iterable[str], now: float) -> bool:
+        nearly = 0.9 * self.standing.run.quorum.departure_s
+        return all(self.standing.unseen_s(peer, now) >= nearly for peer in peers)
 
     def _has_trained_for(self, plan: RoundPlan) -> bool:
         # After a restart a peer has not, and its part of the average, and its credit, would be for nothing.
         weights = dict(zip(plan.roster, plan.samples, strict=True))
         return self.progress.samples >= weights.get(self.standing.me, float("inf"))
-
-    def _attest(self, plan: RoundPlan, result: Staged | None, blamed: str) -> None:
-        standing = self.standing
-        receipt = RoundReceipt(
-            run_id=standing.run.run_id,
-            peer_id=standing.me,
-            seq=0,
-            expires_at=0.0,
-            round_id=plan.round_id,
-            term=plan.term,
-            attempt=plan.attempt,
-            coordinator=plan.peer_id,
-            departed=plan.departed,
-            plan_digest=plan.digest(),
-            complete=result is not None,
-            weights_digest=result.weights_digest if result else "",
-            momentum_digest=result.momentum_digest if result else "",
-            samples=self.progress.samples,
-            loss=self.progress.loss,
-            blamed=blamed,
-        )
-        vote = receipt.vote()
-        if vote is not None:
-            self.vote = vote
-            self._pending.append(self._promise())
-        self._pending.append(Publish(receipt))
 
     def _lead(self, now: float) -> list[Action]:
         standing = self.standing
@@ -369,7 +298,7 @@ class RoundMachine:
         return self._coordination.act(standing, now)
 
     def _speak(self, now: float) -> list[Action]:
-        return self.voice.speak(self.standing, self.phase, self.progress, self.vote, now)
+        return self.voice.speak(self.standing, self.phase, self.progress, self._voting.vote, now)
 
     def _finish(self, now: float) -> list[Action]:
         # Stay after the last round until the others have it too, so that nobody is left behind.
@@ -394,7 +323,3 @@ class RoundMachine:
         """
         pending, self._pending = self._pending, []
         return pending
-
-
-def _staged_by(source: GlobalState | Vote) -> Staged:
-    return Staged(source.plan_digest, source.weights_digest, source.momentum_digest)

@@ -5,8 +5,9 @@ Liveness is judged by when *this* peer last saw something new from another, neve
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from paceline.core import chain
 from paceline.core.config import RunConfig
@@ -22,12 +23,13 @@ from paceline.core.records import (
     RoundReceipt,
 )
 
+_NEVER = float("-inf")
+_UNFIT = (Phase.APPLY, Phase.REPAIR)
 _MOST_OF_AN_AUTHOR = 64
 """So many receipts, and so many plans, of one author in one round are kept: nobody can fill the memory."""
 
 
-@dataclass(frozen=True)
-class Sighting:
+class Sighting(NamedTuple):
     """Another peer's latest heartbeat.
 
     Attributes:
@@ -37,6 +39,22 @@ class Sighting:
 
     record: PeerRecord
     seen_at: float
+
+
+@dataclass
+class _Views:
+    """What was worked out of the heartbeats at one instant: asked for often, and dropped with any change.
+
+    Attributes:
+        at: That instant, in seconds of this peer's monotonic clock.
+        live: The answer of `Standing.live`, and so on.
+    """
+
+    at: float
+    live: Mapping[str, PeerRecord] | None = None
+    ahead: Mapping[str, PeerRecord] | None = None
+    in_sync: Mapping[str, PeerRecord] | None = None
+    followers: dict[tuple[int, str], Mapping[str, PeerRecord]] = field(default_factory=dict)
 
 
 @dataclass
@@ -69,11 +87,21 @@ class Standing:
     plans: dict[str, RoundPlan] = field(default_factory=dict)
     orders: dict[str, RoundPlan] = field(default_factory=dict)
     commits: dict[str, tuple[CommitRecord, bytes]] = field(default_factory=dict)
+    _views: _Views | None = field(default=None, compare=False)
+    _electors: frozenset[str] | None = field(default=None, compare=False)
+    _all_seen_at: float = field(default=_NEVER, compare=False)  # no elector was last seen before
 
     @property
     def round_id(self) -> int:
         """The round being worked on."""
         return self.head.round_id + 1
+
+    @property
+    def electors(self) -> frozenset[str]:
+        """Members of the last committed roster; none before round 1 of a run without founders."""
+        if self._electors is None:
+            self._electors = chain.electorate(self.head)
+        return self._electors
 
     def notice(self, record: Record, sealed: bytes, now: float) -> None:
         """Take in a record of anyone's, this peer included.
@@ -89,6 +117,7 @@ class Standing:
             known = self.peers.get(record.peer_id)
             if known is None or record.seq > known.record.seq:
                 self.peers[record.peer_id] = Sighting(record, now)
+                self._views = None
         elif isinstance(record, CommitRecord):
             if record.state.round_id >= self.round_id:
                 self.commits[record.peer_id] = (record, sealed)
@@ -103,7 +132,7 @@ class Standing:
             head: The commit just applied.
             now: Monotonic seconds.
         """
-        self.head = head
+        self.head, self._electors, self._all_seen_at = head, None, _NEVER
         self.receipts = {k: v for k, v in self.receipts.items() if v[0].round_id >= self.round_id}
         self.plans = {k: v for k, v in self.plans.items() if v.round_id >= self.round_id}
         self.orders = {k: v for k, v in self.orders.items() if v.round_id >= self.round_id}
@@ -112,8 +141,9 @@ class Standing:
         self.peers = {
             peer: seen
             for peer, seen in self.peers.items()
-            if peer == self.me or peer in head.participating_nodes or now - seen.seen_at < forgettable
+            if peer == self.me or peer in self.electors or now - seen.seen_at < forgettable
         }
+        self._views = None
 
     def stood_still(self, seconds: float) -> None:
         """Hold nobody's silence against them while this peer itself was stopped.
@@ -125,8 +155,9 @@ class Standing:
         self.peers = {
             peer: Sighting(seen.record, seen.seen_at + seconds) for peer, seen in self.peers.items()
         }
+        self._views = None
 
-    def live(self, now: float) -> dict[str, PeerRecord]:
+    def live(self, now: float) -> Mapping[str, PeerRecord]:
         """Find the peers whose heartbeat keeps coming.
 
         Args:
@@ -135,14 +166,32 @@ class Standing:
         Returns:
             Their latest records; this peer always counts while it is not leaving.
         """
-        return {
-            peer: seen.record
-            for peer, seen in self.peers.items()
-            if seen.record.phase is not Phase.LEAVE
-            and (peer == self.me or now - seen.seen_at < self.run.pace.lease_s)
-        }
+        views = self._views_at(now)
+        if views.live is None:
+            lease_s = self.run.pace.lease_s
+            views.live = {
+                peer: seen.record
+                for peer, seen in self.peers.items()
+                if (now - seen.seen_at < lease_s or peer == self.me) and seen.record.phase is not Phase.LEAVE
+            }
+        return views.live
 
-    def in_sync(self, now: float) -> dict[str, PeerRecord]:
+    def ahead(self, now: float) -> Mapping[str, PeerRecord]:
+        """Find the live peers that work on a later round.
+
+        Args:
+            now: Monotonic seconds.
+
+        Returns:
+            Their latest records.
+        """
+        views = self._views_at(now)
+        if views.ahead is None:
+            round_id, live = self.round_id, self.live(now)
+            views.ahead = {peer: record for peer, record in live.items() if record.round_id > round_id}
+        return views.ahead
+
+    def in_sync(self, now: float) -> Mapping[str, PeerRecord]:
         """Find the live peers that stand on the same commit and are fit to take part.
 
         Args:
@@ -151,14 +200,17 @@ class Standing:
         Returns:
             Their latest records.
         """
-        head_digest = self.head.digest()
-        return {
-            peer: record
-            for peer, record in self.live(now).items()
-            if record.round_id == self.round_id
-            and record.head_digest == head_digest
-            and record.phase not in (Phase.APPLY, Phase.REPAIR)
-        }
+        views = self._views_at(now)
+        if views.in_sync is None:
+            round_id, head_digest = self.round_id, self.head.digest()
+            views.in_sync = {
+                peer: record
+                for peer, record in self.live(now).items()
+                if record.round_id == round_id
+                and record.head_digest == head_digest
+                and record.phase not in _UNFIT
+            }
+        return views.in_sync
 
     def departed(self, now: float) -> tuple[str, ...]:
         """Find the members of the last roster that count as gone for good.
@@ -169,11 +221,12 @@ class Standing:
         Returns:
             Peer ids, sorted.
         """
-        return tuple(
-            peer
-            for peer in sorted(self.head.participating_nodes)
-            if peer != self.me and self.unseen_s(peer, now) >= self.run.quorum.departure_s
-        )
+        patience_s = self.run.quorum.departure_s
+        if now < self._all_seen_at + patience_s:
+            return ()
+        seen_at = {peer: self._last_seen_at(peer) for peer in self.electors if peer != self.me}
+        self._all_seen_at = min(seen_at.values(), default=now)
+        return tuple(sorted(peer for peer, at in seen_at.items() if now - at >= patience_s))
 
     def unseen_s(self, peer: str, now: float) -> float:
         """Tell for how long nothing new came from a peer.
@@ -185,10 +238,9 @@ class Standing:
         Returns:
             Seconds since its last new heartbeat, or since this peer started.
         """
-        seen = self.peers.get(peer)
-        return now - (seen.seen_at if seen else self.started_at)
+        return now - self._last_seen_at(peer)
 
-    def is_quorum(self, voters: Iterable[str], departed: Iterable[str]) -> bool:
+    def is_quorum(self, voters: Collection[str], departed: Collection[str]) -> bool:
         """Decide whether these peers may act for the swarm in the current round.
 
         Args:
@@ -199,13 +251,13 @@ class Standing:
             What `paceline.core.election.has_quorum` says.
         """
         return has_quorum(
-            set(voters),
-            chain.electorate(self.head, tuple(departed)),
+            voters,
+            self.electors.difference(departed),
             run_id=self.run.run_id,
             min_members=self.run.quorum.min_members,
         )
 
-    def followers(self, term: int, coordinator: str) -> dict[str, PeerRecord]:
+    def followers(self, term: int, coordinator: str) -> Mapping[str, PeerRecord]:
         """Find the peers that have said, in this round, that they follow a coordinator in a term.
 
         Such a record is also a promise never to vote in an earlier term, and carries the author's last vote.
@@ -217,12 +269,17 @@ class Standing:
         Returns:
             Their latest records.
         """
-        return {
-            peer: seen.record
-            for peer, seen in self.peers.items()
-            if (seen.record.term, seen.record.coordinator) == (term, coordinator)
-            and seen.record.round_id == self.round_id
-        }
+        kept = self._views_at(self._views.at if self._views else _NEVER).followers
+        if (term, coordinator) not in kept:
+            round_id = self.round_id
+            kept[term, coordinator] = {
+                peer: seen.record
+                for peer, seen in self.peers.items()
+                if seen.record.term == term
+                and seen.record.coordinator == coordinator
+                and seen.record.round_id == round_id
+            }
+        return kept[term, coordinator]
 
     def is_established(self, term: int, coordinator: str, now: float) -> bool:
         """Decide whether a quorum follows a coordinator: at most one per term and round ever has that.
@@ -275,6 +332,16 @@ class Standing:
         """
         voted = chain.backers(commit, list(self.receipts_of(commit.ballot).values()))
         return tuple(self.receipts[peer, self.round_id, commit.ballot][1] for peer in sorted(voted))
+
+    def _last_seen_at(self, peer: str) -> float:
+        seen = self.peers.get(peer)
+        return seen.seen_at if seen else self.started_at
+
+    def _views_at(self, now: float) -> _Views:
+        views = self._views
+        if views is None or views.at != now:
+            views = self._views = _Views(now)
+        return views
 
     def _notice_attempt(self, record: RoundReceipt | RoundPlan, sealed: bytes) -> None:
         if isinstance(record, RoundReceipt):

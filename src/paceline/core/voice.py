@@ -111,10 +111,11 @@ class Voice:
         Returns:
             A fact to tell now and then while that lasts.
         """
-        here, departed = standing.in_sync(now), standing.departed(now)
         if not waits:
-            self._waits_since = now
-        if not waits or standing.is_quorum(here, departed):
+            self._waits_since = self._accompanied_at = now
+            return []
+        here, departed = standing.in_sync(now), standing.departed(now)
+        if standing.is_quorum(here, departed):
             self._accompanied_at = now
             return self._wonder(standing, now)
         if now < self._accompanied_at + _COMPLAIN_EVERY_S:

@@ -26,13 +26,12 @@ from paceline.core.records import (
     Phase,
     Record,
     RoundPlan,
-    RoundReceipt,
 )
 from paceline.core.rounds import RoundMachine, Staged
 from paceline.core.voice import Progress
 from paceline.simulate.disk import Disk, PromiseBroken, State, state_of
 from paceline.simulate.telling import spell
-from paceline.simulate.weather import Mailbox
+from paceline.simulate.weather import Mailbox, Urgency
 from paceline.simulate.witness import Violation
 
 if TYPE_CHECKING:
@@ -107,15 +106,19 @@ class VirtualPeer:
 
     # The pacer's part
 
-    def expect(self, record: Record, last: Record | None, arrives: float) -> None:
+    def expect(self, urgency: Urgency, arrives: float) -> None:
         """Learn that a record is on its way: wake for it if anything may hang on it.
 
         Args:
-            record: The record.
-            last: What its author had posted in its place before.
+            urgency: For whom it matters.
             arrives: When it comes.
         """
-        if self._is_urgent(record, last):
+        machine = self.machine
+        if (
+            urgency is Urgency.ALL
+            or (urgency is not Urgency.NONE and machine.is_coordinator)
+            or (urgency is Urgency.VOTE and machine.standing.commits)
+        ):
             self._wake_at(max(arrives, self._polled_at + _POLL_S))
 
     def wake_within(self, delay_s: float) -> None:
@@ -134,16 +137,6 @@ class VirtualPeer:
         self._wakes_at = _NEVER
         self.wake_within(self._swarm.rng.uniform(0.0, 0.3))
 
-    def _is_urgent(self, record: Record, last: Record | None) -> bool:
-        if isinstance(record, RoundReceipt):
-            return self.machine.is_coordinator or bool(self.machine.standing.commits)
-        if not isinstance(record, PeerRecord) or not isinstance(last, PeerRecord):
-            return True
-        if (record.term, record.coordinator) != (last.term, last.coordinator):
-            return True
-        changed = (record.phase, record.round_id, record.vote) != (last.phase, last.round_id, last.vote)
-        return changed and self.machine.is_coordinator
-
     def _wake_at(self, at: float) -> None:
         if at < self._wakes_at:
             self._wakes_at = at
@@ -157,13 +150,13 @@ class VirtualPeer:
     def _turn(self) -> None:
         swarm, machine, now = self._swarm, self.machine, self._swarm.now
         self._polled_at = now
-        for posted in swarm.board.collect(self.peer_id, self.box, now, self.wall):
-            if posted.record.peer_id == self.peer_id and isinstance(posted.record, PeerRecord):
-                self._last_seq[posted.record.kind] = max(
-                    posted.record.seq, self._last_seq.get(posted.record.kind, 0)
-                )
-                continue
-            machine.notice(posted.record, posted.sealed, now)
+        for record, sealed, (kind, author), seq in swarm.board.collect(
+            self.peer_id, self.box, now, self.wall
+        ):
+            if author == self.peer_id and kind == PeerRecord.kind:
+                self._last_seq[kind] = max(seq, self._last_seq.get(kind, 0))
+            else:
+                machine.notice(record, sealed, now)
         self._carry_out(machine.advance(now))
         unhurried = machine.phase is Phase.TRAIN and not machine.is_coordinator
         self.wake_within((_TRAINING_TICK_S if unhurried else _TICK_S) * swarm.rng.uniform(0.6, 1.0))

@@ -17,7 +17,7 @@ from paceline.core.signing import peer_id_of
 from paceline.simulate.averaging import Averaging
 from paceline.simulate.disk import Disk
 from paceline.simulate.peer import VirtualPeer
-from paceline.simulate.weather import Posted, VirtualBoard, Weather
+from paceline.simulate.weather import Posted, Urgency, VirtualBoard, Weather, urgency_of
 from paceline.simulate.witness import Witness
 
 Tell = Callable[[float, str, str], None]
@@ -255,12 +255,13 @@ class VirtualSwarm:
             It with its token.
         """
         self.witness.published(record, author.disk)
-        last = self.board.latest(record.kind, record.peer_id)
+        urgency = urgency_of(record, self.board.latest(record.kind, record.peer_id))
         posted = self.board.post(record)
         for reader in self.peers.values():
             if reader is not author and reader.alive:
                 arrives = self.board.send(posted, reader.box, self.now)
-                reader.expect(record, last, arrives)
+                if urgency is not Urgency.NONE:
+                    reader.expect(urgency, arrives)
         return posted
 
     def describe(self) -> str:

@@ -2,25 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from heapq import heappop, heappush
 from random import Random
 from typing import NamedTuple
 
 from paceline.core.errors import RecordRejected
-from paceline.core.records import Record
+from paceline.core.records import PeerRecord, Record, RoundReceipt
 from paceline.core.wire import check_expiry
 
 _VERSIONS = 3
 _RETRY_S = 1.0
 
 
+class Urgency(Enum):
+    """For whom a record matters so much that a poll soon after its arrival must be simulated."""
+
+    NONE = "nobody"
+    COORDINATOR = "the coordinator"
+    VOTE = "the coordinator, and whoever knows a commit"
+    ALL = "everybody"
+
+
+def urgency_of(record: Record, last: Record | None) -> Urgency:
+    """Judge a record.
+
+    Args:
+        record: The record.
+        last: What its author had posted in its place before.
+
+    Returns:
+        For whom it matters.
+    """
+    if isinstance(record, RoundReceipt):
+        return Urgency.VOTE
+    if not isinstance(record, PeerRecord) or not isinstance(last, PeerRecord):
+        return Urgency.ALL
+    if (record.term, record.coordinator) != (last.term, last.coordinator):
+        return Urgency.ALL
+    changed = (record.phase, record.round_id, record.vote) != (last.phase, last.round_id, last.vote)
+    return Urgency.COORDINATOR if changed else Urgency.NONE
+
+
 class Posted(NamedTuple):
-    """A record on the virtual board, with a token where the real one has signed bytes."""
+    """A record on the virtual board, with a token where the real one has signed bytes.
+
+    Attributes:
+        record: The record.
+        sealed: The token.
+        place: Its kind and author: where it covers an earlier one.
+        seq: Its number.
+    """
 
     record: Record
     sealed: bytes
+    place: tuple[str, str]
+    seq: int
 
 
 @dataclass
@@ -74,7 +112,7 @@ class VirtualBoard:
         self.weather = weather
         self.blocked: set[tuple[str, str]] = set()
         self.num_messages = 0
-        self._rng = rng
+        self._rng, self._chance = rng, rng.random
         self._count = 0
         self._places: dict[tuple[str, str], list[Posted]] = {}
         self._kept: dict[bytes, Record] = {}
@@ -89,9 +127,10 @@ class VirtualBoard:
             The record with its token.
         """
         self._count += 1
-        posted = Posted(record, self._count.to_bytes(8, "big"))
+        place = (record.kind, record.peer_id)
+        posted = Posted(record, self._count.to_bytes(8, "big"), place, record.seq)
         self._kept[posted.sealed] = record
-        versions = self._places.setdefault((record.kind, record.peer_id), [])
+        versions = self._places.setdefault(place, [])
         versions.append(posted)
         del versions[:-_VERSIONS]
         return posted
@@ -136,17 +175,17 @@ class VirtualBoard:
         Returns:
             When it arrives.
         """
-        weather, rng = self.weather, self._rng
-        arrives = now + rng.random() * weather.delay_s
-        while rng.random() < weather.loss:
+        weather, chance = self.weather, self._chance
+        arrives = now + chance() * weather.delay_s
+        while chance() < weather.loss:
             arrives += _RETRY_S
-        if weather.stale and rng.random() < weather.stale:
-            arrives += rng.uniform(2.0, 10.0)
+        if weather.stale and chance() < weather.stale:
+            arrives += self._rng.uniform(2.0, 10.0)
         self._count += 1
         heappush(box.coming, (arrives, self._count, posted))
-        if weather.repeats and rng.random() < weather.repeats:
+        if weather.repeats and chance() < weather.repeats:
             self._count += 1
-            heappush(box.coming, (arrives + rng.uniform(0.5, 10.0), self._count, posted))
+            heappush(box.coming, (arrives + self._rng.uniform(0.5, 10.0), self._count, posted))
         return arrives
 
     def show_all(self, box: Mailbox, now: float) -> None:
@@ -161,7 +200,7 @@ class VirtualBoard:
             for posted in versions if older else versions[-1:]:
                 self.send(posted, box, now)
 
-    def collect(self, reader: str, box: Mailbox, now: float, wall: float) -> Iterator[Posted]:
+    def collect(self, reader: str, box: Mailbox, now: float, wall: float) -> list[Posted]:
         """Read what is new.
 
         Args:
@@ -170,31 +209,30 @@ class VirtualBoard:
             now: Virtual seconds.
             wall: The reader's clock, seconds since 1970.
 
-        Yields:
+        Returns:
             Records, as the real board would return them.
         """
-        came, coming = [], box.coming
+        came, coming = box.held, box.coming
+        box.held = []
         while coming and coming[0][0] <= now:
             came.append(heappop(coming)[2])
-        if box.held:
-            came, box.held = box.held + came, []
-        for posted in came:
-            record = posted.record
-            if (record.peer_id, reader) in self.blocked:
-                box.held.append(posted)
-                continue
-            place = (record.kind, record.peer_id)
-            if record.seq <= box.seen.get(place, -1):
-                if self.weather.filtered:
-                    continue
-            else:
-                box.seen[place] = record.seq
-            try:
-                check_expiry(record, wall)
-            except RecordRejected:
-                continue
-            self.num_messages += 1
-            yield posted
+        if self.blocked:
+            box.held = [posted for posted in came if (posted.place[1], reader) in self.blocked]
+            came = [posted for posted in came if (posted.place[1], reader) not in self.blocked]
+        found = [posted for posted in came if self._is_shown(posted, box, wall)]
+        self.num_messages += len(found)
+        return found
+
+    def _is_shown(self, posted: Posted, box: Mailbox, wall: float) -> bool:
+        if posted.seq > box.seen.get(posted.place, -1):
+            box.seen[posted.place] = posted.seq
+        elif self.weather.filtered:
+            return False
+        try:
+            check_expiry(posted.record, wall)
+        except RecordRejected:
+            return False
+        return True
 
     def reach(self, one: str, other: str) -> bool:
         """Tell whether two peers can talk to each other, both ways.
