@@ -16,9 +16,13 @@ from paceline.network.identity import load_or_create
 
 
 def seed(handout: Path, key: Path) -> None:
+    with (key.parent / "starts").open("a") as starts:
+        print(*sys.argv[5:], file=starts)
     document = json.loads(handout.read_text())
     document["seeds"] = [f"/ip4/127.0.0.1/tcp/1/p2p/{load_or_create(key).peer_id}"]
-    handout.write_text(json.dumps(document))
+    unfinished = handout.with_suffix(".new")
+    unfinished.write_text(json.dumps(document))
+    unfinished.replace(handout)
     time.sleep(600)
 
 

@@ -14,15 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from paceline.core.config import NodeConfig, RunConfig, SwarmConfig
+from paceline.core.config import Handout, NodeConfig, RunConfig, SwarmConfig
 from paceline.core.errors import ConfigError, JoinError
-from paceline.core.events import PhaseChanged
+from paceline.core.events import PeerStarted, PhaseChanged
 from paceline.network.identity import load_or_create
 from paceline.peer.child import Child
 from paceline.peer.folders import RunFolder
-from paceline.peer.settings import load_node
+from paceline.peer.settings import load_node, save_handout
 from paceline.peer.swarm import LocalSwarm, found_run
 from paceline.peer.tail import EventTail, Told, parse
+from paceline.telemetry import JsonlSink
 
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in.py")))
 LISTEN = ("/ip4/127.0.0.1/tcp/0",)
@@ -44,8 +45,10 @@ def gone(pid: int) -> bool:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    (tmp_path / "run.json").write_text("{}")
-    return RunFolder(tmp_path)
+    run, folder = RunConfig(name="it"), RunFolder(tmp_path)
+    unfilled = f"/ip4/127.0.0.1/tcp/0/p2p/{load_or_create(tmp_path / 'key').peer_id}"
+    save_handout(folder.handout, Handout(run_id=run.run_id, seeds=(unfilled,), run_config=run))
+    return folder
 
 
 @pytest.fixture
@@ -72,6 +75,42 @@ def test_the_seed_is_up_once_its_address_is_in_the_hand_out(folder: RunFolder) -
         assert load_or_create(folder.seed.key).peer_id in folder.handout.read_text()
         pid = swarm.pids()["seed"]
     assert gone(pid)
+
+
+def test_a_seed_that_died_comes_back_where_it_was_and_finds_the_peers(folder: RunFolder) -> None:
+    with LocalSwarm(folder, NodeConfig(), 1, STAND_IN) as swarm:
+        swarm.start_seed(LISTEN, timeout_s=20)
+        assert swarm.keep_seed() == ""
+        here = "/ip4/127.0.0.1/tcp/7/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
+        with JsonlSink(folder.peer(1).events) as sink:
+            sink(up_at(here))
+        swarm.news()
+        starts, told = folder.seed.path / "starts", list[str]()
+        for life in range(1, 4):
+            os.kill(swarm.pids()["seed"], signal.SIGKILL)
+            until(lambda: told.append(swarm.keep_seed()) or told[-1])  # type: ignore[func-returns-value]
+            until(lambda life=life: swarm.keep_seed() or len(starts.read_text().splitlines()) > life)  # type: ignore[misc]
+    assert [line for line in told if line] == [
+        f"the seed ended: killed by SIGKILL; starts again in {wait} s" for wait in (1, 2, 4)
+    ]
+    assert starts.read_text().splitlines() == [
+        f"--listen {LISTEN[0]}",
+        f"--listen /ip4/127.0.0.1/tcp/1 --peer {here}",
+        "--listen /ip4/127.0.0.1/tcp/1",
+        f"--listen {LISTEN[0]}",
+    ]
+
+
+def up_at(address: str) -> PeerStarted:
+    return PeerStarted(
+        peer_id="p",
+        run_id="r",
+        multiaddrs=(address,),
+        metrics_address="127.0.0.1:1",
+        round_id=1,
+        parameters=1,
+        device="cpu",
+    )
 
 
 def test_a_seed_that_ends_is_told_with_its_reason(folder: RunFolder) -> None:

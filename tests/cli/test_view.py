@@ -126,6 +126,14 @@ def test_a_peer_that_finished_says_so() -> None:
     assert progress.riders["peer-1"].phase == "finished"
 
 
+def test_a_peer_that_left_before_the_end_says_what_kept_it() -> None:
+    progress = progress_after(("peer-1", started(FIRST)), ("peer-2", RESTARTING))
+    for name in ("peer-1", "peer-2"):
+        progress.end(name, "")
+    assert progress.riders["peer-1"].ended == "the run ended without it"
+    assert progress.riders["peer-2"].ended == "the run ended without it (killed by SIGKILL)"
+
+
 RESTARTING = PeerRestarting(cause="killed by SIGKILL", wait_s=1.04, restarts=1)
 
 

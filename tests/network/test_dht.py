@@ -98,6 +98,26 @@ def test_a_call_to_a_dead_node_raises_and_does_not_hang() -> None:
     dht.shutdown()
 
 
+def test_a_node_that_has_lost_its_daemon_says_so_and_ends() -> None:
+    with PeerDht() as dht:
+        assert dht.pid is not None
+        (daemon,) = _children_of(dht.pid)
+        os.kill(daemon, signal.SIGKILL)
+        with pytest.raises(ProcessDied, match="network daemon process died"):
+            until(lambda: dht.get("key"))
+        until(lambda: not dht.is_alive())
+        with pytest.raises(ProcessDied, match="network daemon"):
+            dht.get("key")
+
+
+def test_a_node_that_is_shut_down_has_not_lost_its_daemon() -> None:
+    with PeerDht() as dht:
+        pass
+    assert dht.exitcode == 0
+    with pytest.raises(ProcessDied, match="DHT"):
+        dht.get("key")
+
+
 def test_a_process_killed_in_mid_answer_does_not_silence_the_others() -> None:
     with (
         MPFuture._update_lock,  # which such a process would take along

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-import threading
+import time
 from collections.abc import Sequence
+from multiprocessing import active_children
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,12 +14,14 @@ import typer
 from paceline.cli.options import Run, Sets
 from paceline.cli.screen import console
 from paceline.cli.stopping import Stopping
+from paceline.core.errors import ProcessDied
 
 if TYPE_CHECKING:
     from paceline.core.config import NodeConfig
     from paceline.core.events import Emit, Event
 
 _ANY = ("/ip4/0.0.0.0/tcp/0",)
+_LOOK_S = 0.2
 
 
 def seed(
@@ -54,12 +57,12 @@ def seed(
     from paceline.peer.compose import seed as serve  # heavy: after everything that may be refused
 
     run = document.run_config if document is not None else None
-    screen, left = console(), threading.Event()
+    screen = console()
     with (
         Stopping() as stopping,
         serve(key, tuple(listen or _ANY), run, initial_peers=tuple(peer or ())) as serving,
     ):
-        stopping.politely(left.set)
+        stopping.politely(lambda: None)
         peer_id = serving.multiaddrs[0].rsplit("/p2p/", 1)[-1]
         addresses = [_whole(address, peer_id) for address in announce or serving.multiaddrs]
         if handout is not None and document is not None:
@@ -67,8 +70,9 @@ def seed(
         for address in addresses:
             screen.print(f"seed     {address}")
         screen.print(f"join by  paceline join {handout or addresses[0]}")
-        while not left.wait(3600):
-            pass
+        while not stopping.asked:
+            time.sleep(_LOOK_S)
+            _check_node()
 
 
 def join(
@@ -110,6 +114,11 @@ def join(
     with Stopping() as stopping, joined(node, target, _without_routine(log)) as worker:
         stopping.politely(worker.stop)
         worker.run()
+
+
+def _check_node() -> None:
+    if not active_children():
+        raise ProcessDied("DHT")
 
 
 def _exit(code: int) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _REFRESH_S = 0.2
 _LEAVE_S = 20.0
+_STRAGGLE_S = 30.0
 _IMPORTS_S = 120.0
 _FAILED, _INTERRUPTED = 1, 130
 
@@ -90,29 +91,60 @@ def _watched(local: LocalSwarm, swarm: SwarmConfig, stopping: Stopping, began: f
     from paceline.cli.progress import Progress, Rider
 
     progress, telling = Progress(swarm.run, {name: Rider(name) for name in local.names}), Telling()
-    deadline: float | None = None
     stopping.politely(lambda: None)
     with view_on(console(), began) as view:
         view.say(f"the seed is up, {len(local.names)} peers start")
+        end = _End(local, view)
         while local.running():
             _catch_up(local, progress, telling, view)
-            if stopping.asked and deadline is None:
-                view.say("the peers are asked to leave; Ctrl-C again ends them at once")
-                local.ask_to_leave()
-                deadline = time.monotonic() + _LEAVE_S
-            if deadline is not None and time.monotonic() > deadline:
-                local.kill()
+            end.hasten(progress, stopping)
             time.sleep(_REFRESH_S)
         _catch_up(local, progress, telling, view)
     return progress
 
 
+class _End:
+    """Brings a run to its end: when people ask for it, and when peers are left that can't finish any more."""
+
+    def __init__(self, local: LocalSwarm, view: View) -> None:
+        self._local, self._view = local, view
+        self._finished, self._finished_at = 0, float("inf")
+        self._deadline: float | None = None
+
+    def hasten(self, progress: Progress, stopping: Stopping) -> None:
+        """Ask all to leave when it is time, and end who doesn't.
+
+        Args:
+            progress: How the run stands.
+            stopping: Whether people want it to stop.
+        """
+        now, finished = time.monotonic(), sum(r.ended == "" for r in progress.riders.values())
+        if finished > self._finished:
+            self._finished, self._finished_at = finished, now
+        if self._deadline is not None:
+            if now > self._deadline:
+                self._local.kill()
+        elif stopping.asked:
+            self._ask_to_leave("the peers are asked to leave; Ctrl-C again ends them at once")
+        elif now > self._finished_at + _STRAGGLE_S:
+            # Whoever finished has waited for those that were there; one that comes back now finds nobody.
+            self._ask_to_leave("the run is finished; the peers that came too late are asked to leave")
+
+    def _ask_to_leave(self, why: str) -> None:
+        self._view.say(why)
+        self._local.ask_to_leave()
+        self._deadline = time.monotonic() + _LEAVE_S
+
+
 def _catch_up(local: LocalSwarm, progress: Progress, telling: Telling, view: View) -> None:
+    if line := local.keep_seed():
+        view.say(line)
+    ends = local.ends()  # before the news: the last of them tell whether a peer finished
     for name, told in local.news():
         progress.take(name, told.event)
         if line := telling.line(name, told.event):
             view.say(line)
-    for ended in local.ends():
+    for ended in ends:
         progress.end(ended.name, ended.reason)
         if ended.code:
             view.say(f"{ended.name} ended: {ended.reason}")

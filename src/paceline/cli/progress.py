@@ -32,6 +32,7 @@ class Rider:
         balance: Its credits.
         ended: Why its process ended; None while it runs.
         finished: Whether it saw the run to its end.
+        trouble: Why it is to be started again; empty while it is up.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Rider:
     balance: int = 0
     ended: str | None = None
     finished: bool = False
+    trouble: str = ""
 
     def after(self, event: Event) -> Rider:
         """Advance by one event.
@@ -116,11 +118,12 @@ class Progress:
 
         Args:
             name: Which.
-            reason: Why; empty when it finished.
+            reason: Why; empty when it ended as it should: when it finished, or was asked to leave.
         """
-        self.riders[name] = replace(
-            self.riders[name], ended=reason, phase="finished" if not reason else "gone"
-        )
+        rider = self.riders[name]
+        if not reason and not rider.finished:
+            reason = f"the run ended without it{f' ({rider.trouble})' if rider.trouble else ''}"
+        self.riders[name] = replace(rider, ended=reason, phase="finished" if not reason else "gone")
 
     @property
     def rounds_committed(self) -> int:
@@ -140,9 +143,8 @@ class Progress:
 
 
 def _started(rider: Rider, event: events.PeerStarted) -> Rider:
-    return replace(
-        rider, peer_id=event.peer_id, parameters=event.parameters, round_id=event.round_id, phase="up"
-    )
+    up = replace(rider, phase="up", trouble="")
+    return replace(up, peer_id=event.peer_id, parameters=event.parameters, round_id=event.round_id)
 
 
 def _stepped(rider: Rider, event: events.StepDone) -> Rider:
@@ -171,7 +173,7 @@ def _stopped(rider: Rider, event: events.PeerStopped) -> Rider:
 
 
 def _restarting(rider: Rider, event: events.PeerRestarting) -> Rider:
-    return replace(rider, phase="restarting", tokens_per_s=0.0)
+    return replace(rider, phase="restarting", tokens_per_s=0.0, trouble=event.cause)
 
 
 def _credited(rider: Rider, event: events.CreditsCounted) -> Rider:

@@ -14,6 +14,7 @@ for good can be started again by hand with the very same command. Used as
 from __future__ import annotations
 
 import os
+import random
 import shlex
 import time
 from collections.abc import Sequence
@@ -26,9 +27,12 @@ import yaml
 
 from paceline.core.config import NodeConfig, QuorumConfig, SwarmConfig
 from paceline.core.errors import ConfigError, JoinError
+from paceline.core.events import PeerStarted
+from paceline.core.restarts import Restarts
 from paceline.network.identity import load_or_create
 from paceline.peer.child import COMMAND, Child
 from paceline.peer.folders import RunFolder
+from paceline.peer.settings import load_handout
 from paceline.peer.tail import EventTail, Told
 
 _POLL_S = 0.05
@@ -127,7 +131,12 @@ class LocalSwarm:
         self._states = {f"peer-{number}": folder.peer(number) for number in range(1, peers + 1)}
         self._tails = {name: EventTail(state.events) for name, state in self._states.items()}
         self._peers: dict[str, Child] = {}
+        self._addresses: dict[str, str] = {}
         self._seed: Child | None = None
+        self._listen: tuple[str, ...] = ()
+        self._known_at: tuple[str, ...] = ()
+        self._seed_restarts = Restarts()
+        self._seed_began_at = self._seed_due_at = float("-inf")
         self._told_ends: set[str] = set()
         self.names = tuple(self._states)
 
@@ -150,16 +159,53 @@ class LocalSwarm:
             JoinError: It ended, or took too long.
         """
         seed, handout = self._folder.seed, self._folder.handout
-        addresses = [part for address in listen for part in ("--listen", address)]
-        arguments = ["seed", str(handout), "--key", str(seed.key), *addresses]
         itself = f"/p2p/{load_or_create(seed.key).peer_id}"
-        self._seed = Child("seed", [*self._command, *arguments], seed.output)
+        self._listen = tuple(listen)
+        self._seed = self._new_seed(self._listen, ())
         deadline = time.monotonic() + timeout_s
         while itself not in handout.read_text(encoding="utf-8"):
             if self._seed.wait(_POLL_S):
                 raise JoinError(f"the seed ended: {self._seed.last_words()}", f"see {seed.output}")
             if time.monotonic() > deadline:
                 raise JoinError(f"the seed was not up after {timeout_s:.0f} s", f"see {seed.output}")
+        known = [address for address in load_handout(handout).seeds if address.endswith(itself)]
+        self._known_at = tuple(address.removesuffix(itself) for address in known)
+
+    def keep_seed(self) -> str:
+        """Start the seed again when it has ended: peers that start again find the others through it.
+
+        Returns:
+            What to tell people; empty when there is nothing new.
+        """
+        now = time.monotonic()
+        if self._seed is None or self._seed.exit_code() is None or not self._supervised:
+            return ""
+        if self._seed_due_at < self._seed_began_at:
+            lived_s = now - self._seed_began_at
+            wait_s = self._seed_restarts.wait_s(lived_s=lived_s, committed=False, chance=random.random())
+            self._seed_due_at = now + wait_s
+            return f"the seed ended: {self._seed.last_words()}; starts again in {wait_s:.0f} s"
+        if now >= self._seed_due_at:
+            self._seed = self._new_seed(*self._places(self._seed_restarts.count))
+        return ""
+
+    def _new_seed(self, listen: Sequence[str], peers: Sequence[str]) -> Child:
+        seed = self._folder.seed
+        places = [part for address in listen for part in ("--listen", address)]
+        others = [part for address in peers for part in ("--peer", address)]
+        arguments = ["seed", str(self._folder.handout), "--key", str(seed.key), *places, *others]
+        self._seed_began_at = time.monotonic()
+        return Child("seed", [*self._command, *arguments], seed.output)
+
+    def _places(self, attempt: int) -> tuple[Sequence[str], Sequence[str]]:
+        # Where the seed was, so that those who know it find it again, and in touch with those who are there.
+        # None of them may be left, and somebody else may have taken its port: then without, and elsewhere.
+        choices = (
+            (self._known_at, tuple(self._addresses.values())),
+            (self._known_at, ()),
+            (self._listen, ()),
+        )
+        return choices[(attempt - 1) % len(choices)]
 
     def start_peers(self) -> None:
         """Start every peer with a settings file of its own in its state folder."""
@@ -177,6 +223,9 @@ class LocalSwarm:
             Pairs of a peer's name and an event, ordered by time.
         """
         news = [(name, told) for name, tail in self._tails.items() for told in tail.read()]
+        for name, told in news:
+            if isinstance(told.event, PeerStarted) and told.event.multiaddrs:
+                self._addresses[name] = told.event.multiaddrs[0]
         return sorted(news, key=lambda item: item[1].time)
 
     def ends(self) -> list[Ended]:
