@@ -95,11 +95,7 @@ def test_a_run_goes_on_without_a_killed_peer_and_sums_up_what_came_out(place: Pa
         read_until(process, "round 1 of 4 committed by 3 peers")
         folder = the_run(place)
         settings = str(folder.peer(3).settings.relative_to(place))
-        (victim,) = [
-            pid
-            for pid in descendants(process.pid)
-            if settings in Path(f"/proc/{pid}/cmdline").read_text() and os.getpgid(pid) == pid
-        ]
+        (victim,) = leaders(process, settings)
         os.kill(victim, signal.SIGKILL)
         told = read_until(process, "the others go on")
         assert told[-2].endswith("peer-3 ended: killed by SIGKILL")
@@ -124,6 +120,33 @@ def test_a_run_goes_on_without_a_killed_peer_and_sums_up_what_came_out(place: Pa
     assert sorted(line.split()[0] for line in counted.stdout.splitlines()[1:]) == sorted(summary["credits"])
     written = paceline(place, "sample", run, "import ", "--bytes", "20")
     assert (written.returncode, written.stdout[:7]) == (0, "import ")
+
+
+def leaders(process: subprocess.Popen[str], settings: str) -> list[int]:
+    """The processes of a peer that lead a session: its main process, after its supervisor if it has one."""
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in descendants(process.pid)}
+    return sorted(pid for pid, command in commands.items() if settings in command and os.getpgid(pid) == pid)
+
+
+def test_a_killed_peer_comes_back_and_whoever_watches_is_told_why(place: Path) -> None:
+    with up(place, "--rounds", "5000") as process:
+        read_until(process, "round 1 of 5000 committed by 3 peers")
+        pids = descendants(process.pid)
+        supervisor, main = leaders(process, str(the_run(place).peer(3).settings.relative_to(place)))
+        os.kill(main, signal.SIGKILL)
+        told = read_until(process, "peer-3 ended: ")
+        assert told[-1].endswith("peer-3 ended: killed by SIGKILL; starts again in 1 s (restart 1)")
+        read_until(process, "peer-3: run small-")
+        read_until(process, "committed by 3 peers")
+        os.kill(supervisor, signal.SIGKILL)
+        assert read_until(process, "peer-3 ended: ")[-1].endswith("peer-3 ended: killed by SIGKILL")
+        assert read_until(process, "the others go on")[-1].endswith("--supervised")
+        pids |= descendants(process.pid)
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        assert "stopped after round" in process.stdout.read()
+        assert process.wait(60) == 130
+    assert all_end(pids)
 
 
 def test_ctrl_c_stops_a_run_in_order_and_leaves_no_process(place: Path) -> None:
