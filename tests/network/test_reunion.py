@@ -8,7 +8,7 @@ from hivemind.p2p import PeerID
 from hivemind.utils import get_dht_time
 
 from paceline.network.dht import PeerDht
-from paceline.network.reunion import FORGET_S, REMEMBERED, Acquaintances
+from paceline.network.reunion import FORGET_S, HANG_UP_S, REMEMBERED, Acquaintances
 from tests.network.reduce_swarm import until
 
 
@@ -58,3 +58,21 @@ def test_a_crowd_of_strangers_is_not_remembered() -> None:
     missing = met.missing([], now=10.0 * REMEMBERED)
     assert missing[0] == peer(0)
     assert len(missing) == 1 + REMEMBERED
+
+
+def test_who_stays_silent_is_dialled_anew_and_then_given_time() -> None:
+    met = Acquaintances(())
+    met.missing([peer(1)], now=0.0)
+    for now in (1.0, HANG_UP_S):
+        assert met.missing([], now) == [peer(1)]
+        assert not met.should_hang_up(peer(1), now)
+    assert met.should_hang_up(peer(1), now=1.0 + HANG_UP_S)
+    assert met.missing([], now=3.0 + 2 * HANG_UP_S) == [peer(1)]
+    assert not met.should_hang_up(peer(1), now=3.0 + 2 * HANG_UP_S)
+
+
+def test_who_was_here_in_between_is_given_patience_anew() -> None:
+    met = Acquaintances(())
+    for here, now in (([peer(1)], 0.0), ([], 1.0), ([peer(1)], 2.0), ([], 5.0 + HANG_UP_S)):
+        met.missing(here, now)
+    assert not met.should_hang_up(peer(1), now=5.0 + HANG_UP_S)
