@@ -98,18 +98,6 @@ def test_a_call_to_a_dead_node_raises_and_does_not_hang() -> None:
     dht.shutdown()
 
 
-def test_a_node_that_has_lost_its_daemon_says_so_and_ends() -> None:
-    with PeerDht() as dht:
-        assert dht.pid is not None
-        (daemon,) = _children_of(dht.pid)
-        os.kill(daemon, signal.SIGKILL)
-        with pytest.raises(ProcessDied, match="network daemon process died"):
-            until(lambda: dht.get("key"))
-        until(lambda: not dht.is_alive())
-        with pytest.raises(ProcessDied, match="network daemon"):
-            dht.get("key")
-
-
 def test_a_node_that_is_shut_down_has_not_lost_its_daemon() -> None:
     with PeerDht() as dht:
         pass
@@ -141,7 +129,9 @@ def test_the_node_ends_when_its_daemon_does() -> None:
     (daemon,) = _children_of(dht.pid)
     os.kill(daemon, signal.SIGKILL)
     until(lambda: not dht.is_alive())
-    with pytest.raises(ProcessDied):
+    with pytest.raises(ProcessDied, match="network daemon"):
+        dht.check()
+    with pytest.raises(ProcessDied, match="network daemon process died"):
         dht.get("key")
     dht.shutdown()
 

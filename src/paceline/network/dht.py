@@ -21,13 +21,14 @@ from hivemind.dht.validation import RecordValidatorBase
 from hivemind.p2p import P2P
 from hivemind.utils.multiaddr import Multiaddr
 
-from paceline.core.errors import JoinError, SeedsUnreachable
-from paceline.network.hardening import SafePipe, die_with_parent, end_with_daemon, harden
+from paceline.core.errors import JoinError, ProcessDied, SeedsUnreachable
+from paceline.network.hardening import DAEMON_ENDED, SafePipe, die_with_parent, end_with_daemon, harden
 from paceline.network.mailbox import Mailbox, answer_through
 from paceline.network.reunion import look_for_the_lost
 
 STARTUP_TIMEOUT_S = 60.0
 """How long the daemon may take to come up; hivemind's 15 s are too short on a loaded machine."""
+_EXIT_S = 1.0
 _DEFAULTS: dict[str, Any] = {
     "startup_timeout": STARTUP_TIMEOUT_S,
     # Hivemind's check reads the key file as RSA and fails on Ed25519; a key's holder is guarded by a lock.
@@ -78,7 +79,7 @@ class PeerDht(DHT):  # type: ignore[misc]
         super().__init__(list(initial_peers), start=False, record_validators=record_validators, **settings)
         self._inner_pipe = SafePipe(self._inner_pipe)
         self._outer_pipe = SafePipe(self._outer_pipe)
-        self._mailbox = Mailbox("DHT")
+        self._mailbox = Mailbox("DHT", self._obituary)
         self._ready, self._up = self._mailbox.expect()
         self._replies: Connection
         self._daemon_maddr: Multiaddr | None = None
@@ -113,6 +114,15 @@ class PeerDht(DHT):  # type: ignore[misc]
         except Exception as error:
             self.shutdown()
             raise self._what_went_wrong(error, time.monotonic() - began) from error
+
+    def check(self) -> None:
+        """Make sure that the node and its daemon are there.
+
+        Raises:
+            ProcessDied: Names which of them ended.
+        """
+        if not self.is_alive():
+            raise self._obituary()
 
     def run(self) -> None:
         """Serve, in the forked process, until shut down or orphaned."""
@@ -210,6 +220,11 @@ class PeerDht(DHT):  # type: ignore[misc]
             lambda promise: self._outer_pipe.send((method, [], kwargs | {"future": promise}))
         )
         return answer if return_future else answer.result()
+
+    def _obituary(self) -> ProcessDied:
+        # Its pipes close a moment before it has an exit code.
+        self.join(_EXIT_S)
+        return ProcessDied("network daemon" if self.exitcode == DAEMON_ENDED else "DHT")
 
     def _what_went_wrong(self, error: Exception, seconds: float) -> JoinError:
         if self.initial_peers and ("bootstrap" in str(error) or isinstance(error, TimeoutError)):

@@ -168,15 +168,19 @@ def die_with_parent(parent_pid: int) -> None:
         os._exit(1)
 
 
+DAEMON_ENDED = 70
+"""Exit code of the DHT's process when the daemon ended before it."""
+
+
 def end_with_daemon() -> None:
-    """Let this process end when the daemon does that it started. For the DHT's process, which is watched."""
+    """Let this process, the DHT's, end with `DAEMON_ENDED` when the daemon that it started ends."""
     original = P2P._read_outputs
 
     async def read_outputs(self: P2P, ready: asyncio.Future[None]) -> None:
         await original(self, ready)  # until the daemon closes its output; an orderly shutdown cancels this
         if not ready.cancelled() and ready.exception() is None:
             print("the network daemon (p2pd) has ended", file=sys.stderr, flush=True)
-            os._exit(1)
+            os._exit(DAEMON_ENDED)
 
     P2P._read_outputs = read_outputs
 

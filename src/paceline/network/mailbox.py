@@ -95,8 +95,14 @@ class Mailbox:
         Questions may be asked from any thread.
     """
 
-    def __init__(self, process_name: str) -> None:
-        self._process_name = process_name
+    def __init__(self, process_name: str, obituary: Callable[[], ProcessDied] | None = None) -> None:
+        """Prepare; `open` and `watch` follow.
+
+        Args:
+            process_name: What people call the process.
+            obituary: Tells how it died, when more can be known than that.
+        """
+        self._died = obituary or (lambda: ProcessDied(process_name))
         self._lock = threading.Lock()
         self._open: dict[int, Future[Any]] = {}
         self._asked = 0
@@ -131,7 +137,7 @@ class Mailbox:
         answer: Future[Any] = Future()
         with self._lock:
             if self._closed:
-                raise ProcessDied(self._process_name)
+                raise self._died()
             self._asked += 1
             self._open[self._asked] = answer
             return Promise(self._asked), answer
@@ -152,7 +158,7 @@ class Mailbox:
         try:  # not under the lock: answers must be collected meanwhile, or two full pipes wait for each other
             send(promise)
         except OSError as error:
-            raise ProcessDied(self._process_name) from error
+            raise self._died() from error
         return answer
 
     def _collect(self, incoming: Connection) -> None:
@@ -167,6 +173,7 @@ class Mailbox:
         with self._lock:
             self._closed = True
             abandoned, self._open = list(self._open.values()), {}
+        died = self._died()
         for answer in abandoned:
             if answer.set_running_or_notify_cancel():
-                answer.set_exception(ProcessDied(self._process_name))
+                answer.set_exception(died)

@@ -230,9 +230,9 @@ def _reachable(address: str, dht: PeerDht) -> str:
 
 
 def _check_children(dht: PeerDht, averager: Averager) -> None:
-    for name, process in (("DHT", dht), ("averager", averager)):
-        if not process.is_alive():
-            raise ProcessDied(name)
+    dht.check()  # first: without the daemon, both end
+    if not averager.is_alive():
+        raise ProcessDied("averager")
 
 
 def _health(pacer: Pacer) -> Health:
