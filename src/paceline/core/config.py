@@ -145,7 +145,7 @@ class PaceConfig(Frozen):
     stall_s: Annotated[float, Field(ge=1, le=600)] = 6.0
     """How long a stream may stand still within an all-reduce."""
     reduce_s: Annotated[float, Field(ge=2, le=7200)] = 120.0
-    """How long one attempt may take altogether."""
+    """How long the first attempt of a round may take altogether; later ones get up to eight times as long."""
     grace_s: Annotated[float, Field(ge=0, le=600)] = 4.0
     """How long to wait for the rest of the receipts once a quorum is there."""
 

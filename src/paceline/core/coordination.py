@@ -15,7 +15,7 @@ from paceline.core import chain
 from paceline.core.actions import Action, Publish, Tell
 from paceline.core.election import has_quorum
 from paceline.core.events import AttemptVoided, RoundPlanned
-from paceline.core.pace import straggler_deadline
+from paceline.core.pace import reduce_limit_s, straggler_deadline
 from paceline.core.records import (
     MAX_MEMBERS,
     CommitRecord,
@@ -207,7 +207,8 @@ class Coordination:
                 return self._commit(plan, receipts[winners[0]], standing)
             return []
         pace = standing.run.pace
-        if now >= self.planned_at + pace.start_s + pace.reduce_s:
+        limit_s = pace.start_s + reduce_limit_s(pace, plan.attempt, standing.head.attempt)
+        if now >= self.planned_at + limit_s:
             return self._void("not enough receipts in time", receipts, silent, now)
         if plan.adopts is None and not waiting:
             return self._void("too few members got the whole average", receipts, silent, now)

@@ -5,12 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
+from paceline.core.config import PaceConfig
+
 SLACK_SHARE = 0.2
 """The least patience with stragglers, as a share of the time that the median peer took."""
 SLACK_S = 1.0
 """The least patience with stragglers in seconds: a heartbeat may be that late."""
 DEVIATIONS = 3.0
 """Patience in median absolute deviations: beyond three, a peer is not merely having a slow round."""
+
+_MOST_DOUBLINGS = 3
+
+
+def reduce_limit_s(pace: PaceConfig, attempt: int, last_attempt: int) -> float:
+    """Decide how long one attempt at an all-reduce may take.
+
+    Lines that are too narrow for `reduce_s` must not make a swarm try in vain for ever: each attempt of a
+    round gets twice the time of the one before, and a round begins with what the last one needed. A peer that
+    falls silent is noticed after `stall_s` all the same.
+
+    Args:
+        pace: The run's limits.
+        attempt: The attempt within its term; 0 is the first.
+        last_attempt: The attempt that the last committed round took.
+
+    Returns:
+        Seconds: `reduce_s` to eight times that, the same on every peer.
+    """
+    return float(pace.reduce_s * 2 ** min(max(attempt, last_attempt), _MOST_DOUBLINGS))
 
 
 def straggler_deadline(arrivals_s: Sequence[float], num_expected: int) -> float | None:

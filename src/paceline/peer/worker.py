@@ -33,6 +33,7 @@ from paceline.core.events import (
     StepSkipped,
     WentBackToAnchor,
 )
+from paceline.core.pace import reduce_limit_s
 from paceline.core.records import CreditRecord, GlobalState, RoundPlan, WorkerMetrics
 from paceline.core.rounds import Staged
 from paceline.ledger import Ledger
@@ -179,7 +180,7 @@ class Worker:
             weights=plan.samples,
             start_s=pace.start_s,
             stall_s=pace.stall_s,
-            total_s=pace.reduce_s,
+            total_s=reduce_limit_s(pace, plan.attempt, around.ledger.head().attempt),
         )
         self._reducing = order.key
         if self._stopping.is_set():
