@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from paceline.core.actions import Publish
 from paceline.core.chain import genesis
-from paceline.core.coordination import Coordination
-from paceline.core.records import RoundPlan, RoundReceipt, Vote
+from paceline.core.coordination import Coordination, perhaps_decided
+from paceline.core.records import PeerRecord, RoundPlan, RoundReceipt, Vote
 from paceline.core.standing import Standing
 from tests.protocol.said import heartbeat
 from tests.protocol.virtual import make_run, peer_ids
@@ -59,21 +59,35 @@ def receipt(peer_id: str, vote: Vote) -> RoundReceipt:
     )
 
 
-def plan_after(votes: dict[int, Vote | None], receipts: dict[int, Vote]) -> RoundPlan | None:
-    """Tell what the coordinator of term 2 plans when these peers follow it, and these receipts are seen."""
-    standing = Standing(run=RUN, me=PEERS[4], head=GENESIS, started_at=0.0, term=2, coordinator=PEERS[4])
+def seen(votes: dict[int, Vote | None], receipts: dict[int, Vote]) -> Standing:
+    """Make the coordinator of term 3, whom these peers follow, and who has seen these receipts."""
+    standing = Standing(run=RUN, me=PEERS[4], head=GENESIS, started_at=0.0, term=3, coordinator=PEERS[4])
     standing.notice(OLD_PLAN, b"", 0.0)
     for number, vote in votes.items():
-        record = heartbeat(RUN, GENESIS, PEERS[number], term=2, coordinator=PEERS[4], vote=vote)
+        record = heartbeat(RUN, GENESIS, PEERS[number], term=3, coordinator=PEERS[4], vote=vote)
         standing.notice(record, b"", 0.0)
     for number, voted in receipts.items():
         standing.notice(receipt(PEERS[number], voted), b"", 0.0)
+    return standing
+
+
+def plan_after(votes: dict[int, Vote | None], receipts: dict[int, Vote]) -> RoundPlan | None:
+    standing = seen(votes, receipts)
     coordination = Coordination()
     coordination.begin_round(0.0)
     coordination.watch(standing, 1.0)
     actions = coordination.act(standing, 1.0)
     plans = [a.record for a in actions if isinstance(a, Publish) and isinstance(a.record, RoundPlan)]
     return plans[0] if plans else None
+
+
+def decided_after(votes: dict[int, Vote | None], *elsewhere: PeerRecord) -> list[Vote]:
+    """Tell what may have been decided when these peers follow the coordinator, and others say this."""
+    standing = seen(votes, {})
+    for said in elsewhere:
+        standing.notice(said, b"", 0.0)
+    cast = {PEERS[number]: vote for number, vote in votes.items() if vote is not None}
+    return perhaps_decided(cast, {PEERS[number] for number in votes}, standing, ())
 
 
 def test_a_drifted_members_vote_is_never_finished_when_the_others_may_have_decided() -> None:
@@ -90,6 +104,32 @@ def test_a_round_starts_again_when_drift_left_no_result_with_a_quorum() -> None:
     votes: dict[int, Vote | None] = {0: vote_for("cc"), 1: COMMON, 2: DRIFTED, 3: vote_for("dd"), 4: None}
     plan = plan_after(votes, {})
     assert plan is not None and plan.adopts is None
+
+
+def in_term_2(number: int, coordinator: str = PEERS[0], vote: Vote | None = None) -> PeerRecord:
+    return heartbeat(RUN, GENESIS, PEERS[number], term=2, coordinator=coordinator, vote=vote)
+
+
+def test_whoever_went_on_to_a_later_term_can_no_longer_decide_between_two_results() -> None:
+    split = {2: DRIFTED, 3: COMMON, 4: None}
+    assert decided_after(split) == [COMMON, DRIFTED]
+    assert decided_after(split, in_term_2(0), in_term_2(1)) == []
+    assert decided_after(split, in_term_2(0, vote=COMMON), in_term_2(1)) == []
+    assert decided_after(split, in_term_2(0, vote=COMMON), in_term_2(1, vote=COMMON)) == [COMMON]
+    assert decided_after(split, in_term_2(0, vote=COMMON)) == [COMMON]  # 1 may still have voted like them
+
+
+def test_whoever_may_have_forgotten_a_vote_is_still_waited_for() -> None:
+    split = {2: DRIFTED, 3: COMMON, 4: None}
+    assert decided_after(split, in_term_2(1)) == []
+    for said in (
+        in_term_2(1, coordinator=""),  # it repairs itself, and follows nobody until then
+        in_term_2(1, vote=COMMON.model_copy(update={"term": 2})),  # it may have voted in both ballots
+        in_term_2(1).model_copy(update={"term": 1}),  # it may still vote
+        in_term_2(1).model_copy(update={"round_id": 2}),
+        in_term_2(1).model_copy(update={"head_digest": "cc" * 32}),
+    ):
+        assert decided_after(split, said) == [COMMON, DRIFTED]
 
 
 def test_a_single_result_is_always_finished() -> None:

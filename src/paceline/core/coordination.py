@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from paceline.core import chain
 from paceline.core.actions import Action, Publish, Tell
 from paceline.core.election import has_quorum
 from paceline.core.events import AttemptVoided, RoundPlanned
@@ -247,7 +246,8 @@ def perhaps_decided(
     """Find which results of the latest ballot may already have been committed.
 
     Members that drifted apart vote for different results in one ballot, and yet one of these may have had a
-    quorum: that of the followers who voted for it, and of peers of whom nothing is known.
+    quorum: that of those who voted for it, and of peers of whom nothing is known. Whoever has gone on to a
+    later term, with any coordinator, can't vote in that ballot any more: its record tells whether it had.
 
     Args:
         votes: Latest votes of followers in this round; at least one.
@@ -266,8 +266,17 @@ def perhaps_decided(
     for peer, receipt in standing.receipts_of(latest).items():
         if (vote := receipt.vote()) is not None:
             said.setdefault(peer, vote)
-    electors = chain.electorate(standing.head, tuple(departed))
-    unknown = electors - set(followers) - set(said)
+    electors = standing.electors.difference(departed)
+    closed = set(followers)  # who can't vote in that ballot any more
+    for peer in electors - closed:
+        record = standing.following(peer)
+        if record is None or record.term <= latest.term:
+            continue
+        if record.vote is None or record.vote.ballot <= latest:  # else an earlier vote of its is forgotten
+            closed.add(peer)
+        if record.vote is not None and record.vote.ballot == latest:
+            said.setdefault(peer, record.vote)
+    unknown = electors - closed - set(said)
     run_id = standing.run.run_id
     return [
         result
