@@ -50,10 +50,19 @@ def test_a_restarted_member_follows_no_plan_that_counts_on_what_it_trained_befor
     assert after_the_plan(member(Progress(inner_step=6, samples=48)))
 
 
-def test_a_straggler_trains_on_after_an_attempt_that_failed() -> None:
+def test_a_straggler_whose_attempt_failed_waits_for_the_next_with_what_it_has() -> None:
     machine = member(Progress(inner_step=6, samples=48))
     assert after_the_plan(machine)
     machine.reduced(PLAN, None)
-    phases = [machine.phase]
-    machine.trained(Progress(inner_step=10, samples=80))
-    assert [*phases, machine.phase] == [Phase.TRAIN, Phase.WAIT]
+    assert machine.phase is Phase.WAIT
+    again = PLAN.model_copy(update={"seq": 2, "attempt": 1, "samples": (48, 80, 80)})
+    machine.notice(again, b"", 2.0)
+    assert [action for action in machine.advance(2.0) if isinstance(action, Reduce)]
+
+
+def test_whoever_has_trained_nothing_trains_after_an_attempt_that_failed() -> None:
+    machine = member(Progress(inner_step=0, samples=0))
+    machine.notice(PLAN.model_copy(update={"samples": (0, 80, 80)}), b"", 1.0)
+    assert [action for action in machine.advance(1.0) if isinstance(action, Reduce)]
+    machine.reduced(PLAN, None)
+    assert machine.phase is Phase.TRAIN

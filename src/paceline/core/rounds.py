@@ -122,8 +122,12 @@ class RoundMachine:
         if current is None or current.ballot != plan.ballot or plan.round_id != self.standing.round_id:
             return
         self._staged = staged
-        self.phase = Phase.ATTEST if staged else Phase.TRAIN
-        self.trained(self.progress)  # until the next attempt a straggler may as well go on
+        if staged:
+            self.phase = Phase.ATTEST
+        else:
+            # Ready for the next attempt, with what it has: a straggler in the middle of a long step would
+            # miss the start of that one too, and every one after it.
+            self.phase = Phase.WAIT if self.progress.samples else Phase.TRAIN
         standing = self.standing
         if (plan.term, plan.peer_id) == (standing.term, standing.coordinator):  # else a promise forbids it
             self._pending += self._voting.attest(plan, staged, self.progress, blamed)
