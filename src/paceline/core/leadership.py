@@ -28,6 +28,7 @@ class Leadership:
         self._standing = standing
         self._promised_before_start = standing.term
         self._satisfied_at = now
+        self._called_in = -1
 
     def begin_round(self, now: float) -> None:
         """Grant the coordinator a fresh lease: others may reach the new round a little later.
@@ -68,7 +69,29 @@ class Leadership:
         if latest > standing.term:
             of_term = {who: count for (term, who), count in followed.items() if term == latest}
             return self._enter(latest, max(of_term, key=lambda who: (of_term[who], who)), now)
+        if called := self._calling_in(now):
+            return self._enter(called, standing.me, now)
         return self._replace(now, may_lead)
+
+    def _calling_in(self, now: float) -> int:
+        # Who is in sync but no elector, and has promised a later term (as an elector of old, say), can't
+        # follow before the electors' term is later still, and it is not its to choose. So the coordinator
+        # goes on to a later one itself: once a round at most, for anybody can claim any term, and never while
+        # an attempt is under way.
+        standing = self._standing
+        if standing.coordinator != standing.me or standing.me not in (standing.electors or standing.peers):
+            return 0
+        latest = max((record.term for record in standing.in_sync(now).values()), default=0)
+        if not standing.term < latest <= standing.term + _MAX_TERM_LEAP:
+            return 0
+        order = standing.orders.get(standing.me)
+        under_way = order is not None and order.round_id == standing.round_id
+        if under_way or self._called_in == standing.round_id:
+            return 0
+        if not standing.is_established(standing.term, standing.me, now):
+            return 0
+        self._called_in = standing.round_id
+        return latest + 1
 
     def _followed_by_others(self) -> Counter[tuple[int, str]]:
         standing = self._standing
