@@ -10,7 +10,7 @@ from paceline.core.signing import public_key_of
 from paceline.simulate.day import Day, live_through
 from paceline.simulate.many import Tally, live_through_many
 from paceline.simulate.scale import measure
-from paceline.simulate.swarm import peer_name
+from paceline.simulate.swarm import VirtualSwarm, peer_name, virtual_run
 
 _TELL = """
 from paceline.simulate.day import live_through
@@ -62,3 +62,22 @@ def test_a_round_takes_hardly_longer_with_eight_times_the_peers() -> None:
     small, large = measure(4), measure(32)
     assert large.round_s < 1.5 * small.round_s
     assert (small.members, large.members) == (4, 32)
+
+
+def test_a_restarted_peer_numbers_its_records_after_those_of_its_last_life() -> None:
+    # As on the real board: with a clock that was set back, whatever it says would be taken for old news.
+    swarm = VirtualSwarm(5, virtual_run(3))
+    for number in range(3):
+        swarm.start(peer_name(number))
+    assert swarm.run(lambda: swarm.witness.height >= 2, 100)
+    dies = swarm.peers[peer_name(0)]
+    swarm.crash(dies)
+    dies.skew_s = -30.0
+    last = {kind: swarm.board.latest(kind, dies.peer_id) for kind in ("peer", "receipt")}
+    swarm.start(dies.peer_id, dies.disk)
+    height = swarm.witness.height
+    assert swarm.run(lambda: swarm.witness.height >= height + 2, 100)
+    for kind, before in last.items():
+        after = swarm.board.latest(kind, dies.peer_id)
+        assert before is not None and after is not None
+        assert after.seq > before.seq and after.expires_at > before.expires_at

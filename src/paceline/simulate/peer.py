@@ -150,12 +150,12 @@ class VirtualPeer:
     def _turn(self) -> None:
         swarm, machine, now = self._swarm, self.machine, self._swarm.now
         self._polled_at = now
-        for record, sealed, (kind, author), seq in swarm.board.collect(
-            self.peer_id, self.box, now, self.wall
-        ):
-            if author == self.peer_id and kind == PeerRecord.kind:
+        news = swarm.board.collect(self.peer_id, self.box, now, self.wall)
+        for record, sealed, (kind, author), seq in news:
+            if author == self.peer_id:  # of an earlier life, perhaps with another clock
                 self._last_seq[kind] = max(seq, self._last_seq.get(kind, 0))
-            else:
+                self._last_expiry[kind] = max(record.expires_at, self._last_expiry.get(kind, 0.0))
+            if author != self.peer_id or kind != PeerRecord.kind:
                 machine.notice(record, sealed, now)
         self._carry_out(machine.advance(now))
         unhurried = machine.phase is Phase.TRAIN and not machine.is_coordinator
