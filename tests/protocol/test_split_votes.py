@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from paceline.core.actions import Publish
 from paceline.core.chain import genesis
-from paceline.core.coordination import Coordination, perhaps_decided
+from paceline.core.config import QuorumConfig, RunConfig
+from paceline.core.coordination import Coordination
+from paceline.core.decided import perhaps_decided
 from paceline.core.records import PeerRecord, RoundPlan, RoundReceipt, Vote
 from paceline.core.standing import Standing
 from tests.protocol.said import heartbeat
@@ -59,12 +61,12 @@ def receipt(peer_id: str, vote: Vote) -> RoundReceipt:
     )
 
 
-def seen(votes: dict[int, Vote | None], receipts: dict[int, Vote]) -> Standing:
+def seen(votes: dict[int, Vote | None], receipts: dict[int, Vote], run: RunConfig = RUN) -> Standing:
     """Make the coordinator of term 3, whom these peers follow, and who has seen these receipts."""
-    standing = Standing(run=RUN, me=PEERS[4], head=GENESIS, started_at=0.0, term=3, coordinator=PEERS[4])
+    standing = Standing(run, PEERS[4], genesis(run, "00" * 32, "11" * 32), 0.0, term=3, coordinator=PEERS[4])
     standing.notice(OLD_PLAN, b"", 0.0)
     for number, vote in votes.items():
-        record = heartbeat(RUN, GENESIS, PEERS[number], term=3, coordinator=PEERS[4], vote=vote)
+        record = heartbeat(run, standing.head, PEERS[number], term=3, coordinator=PEERS[4], vote=vote)
         standing.notice(record, b"", 0.0)
     for number, voted in receipts.items():
         standing.notice(receipt(PEERS[number], voted), b"", 0.0)
@@ -81,9 +83,9 @@ def plan_after(votes: dict[int, Vote | None], receipts: dict[int, Vote]) -> Roun
     return plans[0] if plans else None
 
 
-def decided_after(votes: dict[int, Vote | None], *elsewhere: PeerRecord) -> list[Vote]:
+def decided_after(votes: dict[int, Vote | None], *elsewhere: PeerRecord, run: RunConfig = RUN) -> list[Vote]:
     """Tell what may have been decided when these peers follow the coordinator, and others say this."""
-    standing = seen(votes, {})
+    standing = seen(votes, {}, run)
     for said in elsewhere:
         standing.notice(said, b"", 0.0)
     cast = {PEERS[number]: vote for number, vote in votes.items() if vote is not None}
@@ -130,6 +132,15 @@ def test_whoever_may_have_forgotten_a_vote_is_still_waited_for() -> None:
         in_term_2(1).model_copy(update={"head_digest": "cc" * 32}),
     ):
         assert decided_after(split, said) == [COMMON, DRIFTED]
+
+
+def test_without_founders_a_split_first_round_starts_again_once_enough_have_told_their_votes() -> None:
+    # Nobody is known to be an elector, but of the five peers that three are a majority of, five have spoken.
+    run = make_run([], quorum=QuorumConfig(min_members=3))
+    split: dict[int, Vote | None] = {2: DRIFTED, 3: COMMON, 4: None}
+    assert decided_after(split, run=run) == [COMMON, DRIFTED]
+    assert decided_after({**split, 0: COMMON}, run=run) == [COMMON]
+    assert decided_after({**split, 0: COMMON, 1: None}, run=run) == []
 
 
 def test_a_single_result_is_always_finished() -> None:

@@ -8,11 +8,11 @@ round can ever be committed (Paxos, with the averaged weights as the value).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from paceline.core.actions import Action, Publish, Tell
-from paceline.core.election import has_quorum
+from paceline.core.decided import perhaps_decided
 from paceline.core.events import AttemptVoided, RoundPlanned
 from paceline.core.pace import reduce_limit_s, straggler_deadline
 from paceline.core.records import (
@@ -238,51 +238,6 @@ class Coordination:
         self.excluded |= silent | worst
         self._not_before = now + min(plan.attempt * _RETRY_S, _MAX_RETRY_S)
         return [Tell(AttemptVoided(round_id=plan.round_id, attempt=plan.attempt, cause=cause))]
-
-
-def perhaps_decided(
-    votes: Mapping[str, Vote], followers: Collection[str], standing: Standing, departed: Collection[str]
-) -> list[Vote]:
-    """Find which results of the latest ballot may already have been committed.
-
-    Members that drifted apart vote for different results in one ballot, and yet one of these may have had a
-    quorum: that of those who voted for it, and of peers of whom nothing is known. Whoever has gone on to a
-    later term, with any coordinator, can't vote in that ballot any more: its record tells whether it had.
-
-    Args:
-        votes: Latest votes of followers in this round; at least one.
-        followers: A quorum, none of which will vote in an earlier term any more.
-        standing: What this peer knows.
-        departed: Members of the last roster that don't count.
-
-    Returns:
-        One vote per result. With none, nothing was decided; of several, at most one was.
-    """
-    latest = max(vote.ballot for vote in votes.values())
-    said = {peer: vote for peer, vote in votes.items() if vote.ballot == latest}
-    results = sorted(set(said.values()), key=Vote.model_dump_json)
-    if len(results) == 1:
-        return results
-    for peer, receipt in standing.receipts_of(latest).items():
-        if (vote := receipt.vote()) is not None:
-            said.setdefault(peer, vote)
-    electors = standing.electors.difference(departed)
-    closed = set(followers)  # who can't vote in that ballot any more
-    for peer in electors - closed:
-        record = standing.following(peer)
-        if record is None or record.term <= latest.term:
-            continue
-        if record.vote is None or record.vote.ballot <= latest:  # else an earlier vote of its is forgotten
-            closed.add(peer)
-        if record.vote is not None and record.vote.ballot == latest:
-            said.setdefault(peer, record.vote)
-    unknown = electors - closed - set(said)
-    run_id = standing.run.run_id
-    return [
-        result
-        for result in results
-        if has_quorum({peer for peer in said if said[peer] == result} | unknown, electors, run_id=run_id)
-    ]
 
 
 def sensible(samples: Sequence[int]) -> tuple[int, ...]:

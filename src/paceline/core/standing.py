@@ -281,23 +281,6 @@ class Standing:
             }
         return kept[term, coordinator]
 
-    def following(self, peer: str) -> PeerRecord | None:
-        """Find what a peer has last said of its vote in this round.
-
-        One that follows nobody may have forgotten its vote: it has lost its state, and must repair itself.
-
-        Args:
-            peer: Whose word.
-
-        Returns:
-            Its latest record, if it stands where this peer stands and follows a coordinator.
-        """
-        seen = self.peers.get(peer)
-        if seen is None or not seen.record.coordinator:
-            return None
-        stands_here = (seen.record.round_id, seen.record.head_digest) == (self.round_id, self.head.digest())
-        return seen.record if stands_here else None
-
     def is_established(self, term: int, coordinator: str, now: float) -> bool:
         """Decide whether a quorum follows a coordinator: at most one per term and round ever has that.
 
