@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import pairwise
 
 from paceline.core.signing import public_key_of
 from paceline.simulate.day import Day, live_through
@@ -33,6 +34,18 @@ def test_watching_a_day_does_not_change_it() -> None:
     watched = live_through(7, tell=lambda now, peer, what: lines.append(what))
     assert watched == live_through(7)
     assert any(line.startswith("commits round") for line in lines)
+
+
+def test_a_replay_names_peers_in_order_and_marks_what_is_done_to_them() -> None:
+    told: list[tuple[str, str]] = []
+    day = live_through(9, tell=lambda now, name, what: told.append((name, what)))
+    names = {name for name, _ in told}
+    assert {f"p{number}" for number in range(day.peers)} <= names
+    assert any(not name and "dies" in what for name, what in told)
+    assert not any("12D3Koo" in what for _, what in told)
+    for name in names - {""}:
+        said = [what for who, what in told if who == name]
+        assert all(one != other for one, other in pairwise(said))  # nothing is said twice in a row
 
 
 def test_different_seeds_are_different_days() -> None:

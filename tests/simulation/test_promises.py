@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 
 import pytest
 
-from paceline.simulate.day import PATIENCE_S, Day
+from paceline.simulate.day import ENDING, ENDLESS, PATIENCE_S, UNNAMED, Day
 from paceline.simulate.many import Tally, live_through_many
 
 SEEDS = range(500)
@@ -33,6 +34,8 @@ def test_the_days_are_bad_and_yet_rounds_are_committed(days: list[Day]) -> None:
     assert tally.rounds > 2 * len(days)
     assert {day.peers for day in days} == set(range(3, 13))
     assert sum(day.rounds <= 1 for day in days) > 50  # days on which hardly anything went right
+    kinds = Counter(day.kind for day in days)
+    assert kinds[ENDING] > 40 and kinds[UNNAMED] > 40 and kinds[ENDLESS] > 300
 
 
 def test_no_two_commits_of_one_round_differ(days: list[Day]) -> None:
@@ -45,6 +48,12 @@ def test_whoever_has_applied_a_round_has_the_same_digest(days: list[Day]) -> Non
 
 def test_the_chain_verifies(days: list[Day]) -> None:
     assert broken(days, "the chain verifies") == []
+
+
+def test_a_run_that_ends_in_trouble_ends_for_everybody_who_is_there(days: list[Day]) -> None:
+    ended = [day for day in days if day.kind == ENDING]
+    assert broken(ended, "rounds go on") == []
+    assert max(day.rounds for day in ended) <= 5
 
 
 def test_credits_are_the_same_fold_everywhere_and_never_shrink(days: list[Day]) -> None:

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 _EXIT_VIOLATED = 1
 _SHOWN = 20
+_LEGEND = """\
+Virtual seconds, a peer (p0, p1, … in the order of their first start), and what it does or says; !! marks what
+is done to peers. Attempt 2.0 is the first one of the coordinator of term 2. Six hexadecimal digits name a
+result or a commit. A heartbeat that says nothing new is left out.
+"""
 
 
 def simulate(
@@ -101,19 +106,19 @@ def _show_tally(tally: Tally, seconds: float) -> None:
 
 
 def _replay(seed: int, sizes: tuple[int, int]) -> None:
-    from paceline.core.signing import short
     from paceline.simulate.day import live_through
 
     screen = console()
 
-    def tell(now: float, peer_id: str, what: str) -> None:
-        screen.print(f"{now:8.2f}  {short(peer_id):6}  {what}", markup=False, highlight=False, soft_wrap=True)
+    def tell(now: float, name: str, what: str) -> None:
+        screen.print(f"{now:8.2f}  {name or '!!':4} {what}", markup=False, highlight=False, soft_wrap=True)
 
+    screen.print(_LEGEND, markup=False, highlight=False)
     day = live_through(seed, sizes, tell=tell)
     ended = (
         day.what or f"{day.rounds} rounds committed; all is well {day.recovery_s:.0f} s after the last fault"
     )
-    screen.print(f"seed {seed}, {day.peers} founders: {ended}", markup=False)
+    screen.print(f"seed {seed}, {day.peers} peers, a run {day.kind}: {ended}", markup=False)
     if day.violation:
         raise typer.Exit(_EXIT_VIOLATED)
 

@@ -1,4 +1,8 @@
-"""One bad day: some virtual seconds of trouble, then peace, in which a round must commit in time."""
+"""One bad day: some virtual seconds of trouble, then peace, in which a round must commit in time.
+
+Most days belong to an endless run with founders. On one day in eight the run ends, perhaps in the midst of
+trouble, and on another its founders are not named.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,10 @@ PATIENCE_S = 90.0
 """How long after the last fault a round must have committed, in virtual seconds."""
 
 
+ENDLESS, ENDING, UNNAMED = "endless", "ending", "without founders"
+_KINDS = (ENDING, UNNAMED, *(ENDLESS,) * 6)  # by their share of days
+
+
 @dataclass(frozen=True)
 class Day:
     """How a day went.
@@ -21,6 +29,7 @@ class Day:
     Attributes:
         seed: Which day.
         peers: Identities at its beginning.
+        kind: What sort of run it is a day of.
         rounds: Rounds committed.
         virtual_s: Its length in virtual seconds.
         recovery_s: Virtual seconds from the last fault to a commit that everybody has.
@@ -31,6 +40,7 @@ class Day:
 
     seed: int
     peers: int
+    kind: str = ENDLESS
     rounds: int = 0
     virtual_s: float = 0.0
     recovery_s: float = 0.0
@@ -59,7 +69,10 @@ def live_through(
     """
     rng = Random(seed * 7919 + 1)
     num_peers = rng.randint(*peers)
-    swarm = VirtualSwarm(seed, virtual_run(num_peers), machine_type)
+    kind = rng.choice(_KINDS)
+    rounds = rng.randint(2, 5) if kind == ENDING else 100_000
+    run = virtual_run(num_peers, named=kind != UNNAMED, rounds=rounds)
+    swarm = VirtualSwarm(seed, run, machine_type)
     swarm.tell = tell
     violation, what, quiet_at = "", "", 0.0
     try:
@@ -69,11 +82,12 @@ def live_through(
         quiet_at = swarm.now
         _recover(swarm)
     except Violation as broken:
-        violation, what = broken.invariant, str(broken)
+        violation, what = broken.invariant, swarm.in_words(str(broken))
         swarm.note(what)
     return Day(
         seed=seed,
         peers=num_peers,
+        kind=kind,
         rounds=swarm.witness.height,
         virtual_s=swarm.now,
         recovery_s=swarm.now - quiet_at,
@@ -86,13 +100,17 @@ def live_through(
 def _recover(swarm: VirtualSwarm) -> None:
     swarm.note("nothing goes wrong any more")
     height = swarm.witness.height
-    if not swarm.run(lambda: _has_recovered(swarm, height), PATIENCE_S):
+    goal = min(height + 1, swarm.config.rounds)
+    if not swarm.run(lambda: _has_recovered(swarm, goal), PATIENCE_S):
         raise Violation(
             "rounds go on", f"no commit {PATIENCE_S:.0f} s after the last fault; {swarm.describe()}"
         )
 
 
-def _has_recovered(swarm: VirtualSwarm, height: int) -> bool:
-    if swarm.witness.height <= height:
+def _has_recovered(swarm: VirtualSwarm, goal: int) -> bool:
+    if swarm.witness.height < goal:
         return False
-    return all(peer.disk.head.round_id > height for peer in swarm.peers.values() if peer.alive)
+    if goal < swarm.config.rounds:
+        return all(peer.disk.head.round_id >= goal for peer in swarm.peers.values() if peer.alive)
+    # The run is complete. Whoever has its end leaves; a peer that came back after all had left is on its own.
+    return not any(peer.disk.head.round_id >= goal for peer in swarm.peers.values() if peer.alive)

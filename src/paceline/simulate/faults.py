@@ -149,6 +149,7 @@ class Trouble:
             else:
                 self._swarm.crash(self._swarm.peers[peer_id])
             self._gone.add(peer_id)
+            self._swarm.note(f"{peer_id} loses its disk, and is gone for good")
             self._join()
 
     def _damage(self) -> None:
@@ -161,6 +162,7 @@ class Trouble:
             peer for peer in self._swarm.up() if peer.disk.committed.get(round_id) == state_of(disk.head)
         ]
         if elsewhere and round_id:
+            self._swarm.note(f"{self._dead[-1]} loses the state of round {round_id} while it is down")
             disk.committed.pop(round_id, None)
             disk.staged.pop(round_id, None)
 
@@ -171,21 +173,26 @@ class Trouble:
     def _slow(self) -> None:
         if peer := self._someone():
             peer.slowness = self._rng.choice(_SLOW)
+            self._swarm.note(f"{peer.peer_id} trains {peer.slowness:.0f} times as slowly as it can")
 
     def _clock(self) -> None:
         if peer := self._someone():
             peer.skew_s = self._rng.uniform(-MAX_SKEW_S, MAX_SKEW_S)
+            self._swarm.note(f"the clock of {peer.peer_id} is set {peer.skew_s:+.0f} s off")
 
     def _join(self) -> None:
-        if len(self._swarm.up()) < 16:
+        # Without founders, only as many as `min_members` is meant for may decide who goes first.
+        begun = self._swarm.config.quorum.founders or self._swarm.witness.height
+        if begun and len(self._swarm.up()) < 16:
             peer = self._swarm.start(peer_name(self._num_names))
             peer.skew_s = self._rng.uniform(-MAX_SKEW_S, MAX_SKEW_S)
             self._num_names += 1
 
     def _leave(self) -> None:
-        peer = self._someone()
-        if peer is None:
-            return
+        if peer := self._someone():
+            self._dismiss(peer)
+
+    def _dismiss(self, peer: VirtualPeer) -> None:
         if self._can_spare(peer.peer_id) and self._rng.random() < 0.5:
             self._gone.add(peer.peer_id)
         else:
@@ -217,11 +224,15 @@ class Trouble:
     def _divide(self) -> None:
         groups = {peer_id: self._rng.randrange(2) for peer_id in self._swarm.peers}
         one_way = self._rng.random() < 0.3
+        apart = " ".join(peer_id for peer_id, group in groups.items() if group)
         self._block(
-            (author, reader)
-            for author in groups
-            for reader in groups
-            if groups[author] != groups[reader] and (not one_way or groups[author])
+            (
+                (author, reader)
+                for author in groups
+                for reader in groups
+                if groups[author] != groups[reader] and (not one_way or groups[author])
+            ),
+            f"nobody else hears {apart}" if one_way else f"the network parts {apart} from the rest",
         )
 
     def _isolate(self) -> None:
@@ -234,19 +245,23 @@ class Trouble:
         share = self._rng.choice((0.0, 0.2, 0.5))
         near = {peer for peer in self._swarm.peers if self._rng.random() < share} | {victim.peer_id}
         self._block(
-            (author, reader)
-            for author in self._swarm.peers
-            for reader in self._swarm.peers
-            if (author in near) != (reader in near)
+            (
+                (author, reader)
+                for author in self._swarm.peers
+                for reader in self._swarm.peers
+                if (author in near) != (reader in near)
+            ),
+            f"the network parts {' '.join(sorted(near))} from the rest",
         )
 
-    def _block(self, pairs: Iterable[tuple[str, str]]) -> None:
+    def _block(self, pairs: Iterable[tuple[str, str]], what: str) -> None:
         self._swarm.board.blocked = set(pairs)
-        self._swarm.note("the network is divided")
+        self._swarm.note(what)
 
     def _heal(self) -> None:
+        if self._swarm.board.blocked:
+            self._swarm.note("the network heals")
         self._swarm.board.blocked.clear()
-        self._swarm.note("the network heals")
 
     def _weather(self) -> None:
         weather, rng = self._swarm.board.weather, self._rng
@@ -255,6 +270,7 @@ class Trouble:
         weather.repeats = rng.choice((0.0, 0.1, 0.4))
         weather.delay_s = rng.choice((0.05, 0.2, 1.0))
         weather.filtered = rng.random() < 0.5
+        self._swarm.note(str(weather))
 
     def _bad_luck(self) -> None:
         luck, rng = self._swarm.luck, self._rng
@@ -262,7 +278,10 @@ class Trouble:
         luck.failed_repair = rng.choice((0.0, 0.3))
         luck.lost = 0.0 if self._gone else rng.choice((0.0, 0.05))
         luck.drift = rng.choice((0.0, 0.0, 0.05, 0.2))
+        self._swarm.note(str(luck))
 
     def _lie_in_wait(self) -> None:
-        strikes = (self._kill, self._kill, self._stop, self._cut_off)
+        strikes = (
+            self._kill, self._kill, self._stop, self._cut_off, self._dismiss, lambda peer: self._join(),
+        )  # fmt: skip
         self._ambush = Ambush(self._rng.choice(_MOMENTS), self._rng.random() < 0.7, self._rng.choice(strikes))

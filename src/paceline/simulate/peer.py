@@ -81,6 +81,7 @@ class VirtualPeer:
         self._order: Order | None = None
         self._working = False
         self._wakes_at, self._polled_at = _NEVER, float("-inf")
+        self._said = ""
         self._last_seq: dict[str, int] = {}
         self._last_expiry: dict[str, float] = {}
         self._stands: State | None = state_of(self.machine.standing.head)
@@ -171,7 +172,8 @@ class VirtualPeer:
                 if not self.alive or self.paused:
                     return
             self._actions.popleft()
-            if self._swarm.tell is not None and (words := spell(action)):
+            if self._swarm.tell is not None and (words := spell(action)) not in ("", self._said):
+                self._said = words
                 self._swarm.say(self, words)
             self._do(action)
 

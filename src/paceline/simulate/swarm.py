@@ -21,7 +21,7 @@ from paceline.simulate.weather import Posted, Urgency, VirtualBoard, Weather, ur
 from paceline.simulate.witness import Witness
 
 Tell = Callable[[float, str, str], None]
-"""Takes the time, a peer and what it does, for people to read."""
+"""Takes the time, a peer's short name and what it does, for people to read; of a fault, no name."""
 WALL = 1.7e9
 
 
@@ -38,26 +38,27 @@ def peer_name(number: int) -> str:
     return peer_id_of(hashlib.sha256(b"virtual peer %d" % number).digest())
 
 
-def virtual_run(num_founders: int, **changes: object) -> RunConfig:
+def virtual_run(num_founders: int, *, named: bool = True, rounds: int = 100_000) -> RunConfig:
     """Make the parameters of a run with short rounds.
 
     Args:
         num_founders: How many peers begin.
-        **changes: Fields of the run to set otherwise.
+        named: Whether the run names them; if not, any majority of their number begins.
+        rounds: Rounds until the run is finished.
 
     Returns:
         The run.
     """
-    founders = tuple(sorted(peer_name(number) for number in range(num_founders)))
-    fields: dict[str, object] = {
-        "name": "virtual",
-        "inner_steps": 4,
-        "rounds": 100_000,
+    founders = tuple(sorted(peer_name(number) for number in range(num_founders))) if named else ()
+    least = 2 if named else num_founders // 2 + 1
+    return RunConfig(
+        name="virtual",
+        inner_steps=4,
+        rounds=rounds,
         # Longer than all trouble of a day: nobody who will come back is ever declared departed.
-        "quorum": QuorumConfig(min_members=2, founders=founders, departure_s=60),
-        "pace": PaceConfig(lease_s=5, gather_s=5, start_s=5, stall_s=2, reduce_s=10, grace_s=1.5),
-    }
-    return RunConfig.model_validate(fields | changes)
+        quorum=QuorumConfig(min_members=least, founders=founders, departure_s=60),
+        pace=PaceConfig(lease_s=5, gather_s=5, start_s=5, stall_s=2, reduce_s=10, grace_s=1.5),
+    )
 
 
 @dataclass
@@ -75,6 +76,17 @@ class Luck:
     lost: float = 0.0
     failed_repair: float = 0.0
     drift: float = 0.0
+
+    def __str__(self) -> str:
+        """Say how it is.
+
+        Returns:
+            A sentence.
+        """
+        return (
+            f"of an all-reduce's members {self.tear:.0%} get nothing, {self.drift:.0%} get other bits; "
+            f"{self.lost:.0%} of results can't be read back, {self.failed_repair:.0%} of repairs fail"
+        )
 
     def turn_good(self) -> None:
         """Let nothing go wrong any more."""
@@ -119,6 +131,7 @@ class VirtualSwarm:
         self.before: Callable[[VirtualPeer, object], None] | None = None
         self.machine_type = machine_type
         self.num_events = 0
+        self._names: dict[str, str] = {}
         self._queue: list[tuple[float, int, VirtualPeer | None, Callable[[], None]]] = []
         self._count = 0
 
@@ -169,16 +182,29 @@ class VirtualSwarm:
             what: A few words.
         """
         if self.tell is not None:
-            self.tell(self.now, peer.peer_id, what)
+            self.tell(self.now, self._names[peer.peer_id], self.in_words(what))
 
     def note(self, what: str) -> None:
-        """Tell people what happens to all.
+        """Tell people what happens to peers, if anybody listens.
 
         Args:
             what: A few words.
         """
         if self.tell is not None:
-            self.tell(self.now, "", what)
+            self.tell(self.now, "", self.in_words(what))
+
+    def in_words(self, what: str) -> str:
+        """Replace peer ids by short names: p0, p1 and so on, in the order of their first start.
+
+        Args:
+            what: Any text.
+
+        Returns:
+            The text, easier to read.
+        """
+        for peer_id, name in self._names.items():
+            what = what.replace(peer_id, name)
+        return what
 
     # Peers
 
@@ -193,6 +219,7 @@ class VirtualSwarm:
             Its new life.
         """
         before = self.peers.get(peer_id)
+        self._names.setdefault(peer_id, f"p{len(self._names)}")
         peer = VirtualPeer(self, peer_id, disk or Disk([self.genesis]))
         if before is not None:
             peer.slowness, peer.skew_s = before.slowness, before.skew_s
@@ -207,7 +234,7 @@ class VirtualSwarm:
         Args:
             peer: Whose.
         """
-        self.say(peer, "dies")
+        self.note(f"{peer.peer_id} dies")
         peer.alive = False
 
     def pause(self, peer: VirtualPeer) -> None:
@@ -216,7 +243,7 @@ class VirtualSwarm:
         Args:
             peer: Whose.
         """
-        self.say(peer, "stands still")
+        self.note(f"{peer.peer_id} is stopped")
         peer.paused = True
 
     def resume(self, peer: VirtualPeer) -> None:
@@ -227,7 +254,7 @@ class VirtualSwarm:
         """
         if not peer.paused or not peer.alive:
             return
-        self.say(peer, "goes on")
+        self.note(f"{peer.peer_id} goes on")
         peer.paused = False
         deferred, peer.deferred = peer.deferred, []
         self.after(0.0, peer.carry_on, peer)
@@ -271,7 +298,7 @@ class VirtualSwarm:
             One line.
         """
         return ", ".join(
-            f"{peer.peer_id[-6:]} {peer.machine.standing.round_id} {_condition(peer)}"
+            f"{peer.peer_id} {peer.machine.standing.round_id} {_condition(peer)}"
             for peer in self.peers.values()
             if peer.alive
         )

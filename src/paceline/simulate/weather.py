@@ -79,6 +79,18 @@ class Weather:
     repeats: float = 0.0
     filtered: bool = True
 
+    def __str__(self) -> str:
+        """Say how it is.
+
+        Returns:
+            A sentence.
+        """
+        order = "in order" if self.filtered else "in any order"
+        return (
+            f"records travel up to {self.delay_s:.2f} s, {order}; {self.loss:.0%} are missed at first, "
+            f"{self.stale:.0%} seen much later, {self.repeats:.0%} seen twice"
+        )
+
     def clear_up(self) -> None:
         """Make travelling easy."""
         self.loss = self.stale = self.repeats = 0.0
