@@ -113,7 +113,7 @@ def _crowds() -> list[Fault]:
         Fault(
             "seed-gone",
             "SIGKILL of the only seed, which is back a while later",
-            "rounds go on; who starts meanwhile waits for the seed, and comes in when it is back",
+            "rounds go on; who starts meanwhile comes in through the peers that it has met before",
             seed_gone,
         ),
         Fault(

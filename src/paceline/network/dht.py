@@ -124,6 +124,15 @@ class PeerDht(DHT):  # type: ignore[misc]
         if not self.is_alive():
             raise self._obituary()
 
+    def neighbours(self) -> tuple[str, ...]:
+        """Name those with whom the daemon is connected directly.
+
+        Returns:
+            Multiaddrs with peer ids, as `initial_peers` takes them. They are where the others listen, since
+            libp2p calls from the port that it listens on.
+        """
+        return tuple(self.run_coroutine(_connected))
+
     def run(self) -> None:
         """Serve, in the forked process, until shut down or orphaned."""
         die_with_parent(self._parent_pid)
@@ -233,3 +242,12 @@ class PeerDht(DHT):  # type: ignore[misc]
             f"the network daemon did not start ({seconds:.0f} s): {error or type(error).__name__}",
             "check host_maddrs, that the port is free, and the key file",
         )
+
+
+async def _connected(_dht: DHT, node: DHTNode) -> list[str]:
+    return [
+        f"{address}/p2p/{peer.peer_id}"
+        for peer in await node.p2p.list_peers()
+        for address in map(str, peer.addrs)
+        if "/p2p-circuit" not in address
+    ]

@@ -14,7 +14,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from paceline.core.config import Handout, NodeConfig, RunConfig, SwarmConfig
-from paceline.core.errors import CheckpointError, ProcessDied
+from paceline.core.errors import CheckpointError, ProcessDied, SeedsUnreachable
 from paceline.core.events import Emit, PeerStarted
 from paceline.core.records import Phase
 from paceline.core.rounds import RoundMachine
@@ -26,6 +26,7 @@ from paceline.network.averager import Averager
 from paceline.network.board import Board
 from paceline.network.dht import PeerDht
 from paceline.network.identity import hold, load_or_create
+from paceline.network.neighbours import keep_neighbours, recall_neighbours
 from paceline.network.transfer import ServeLimits, StateServer
 from paceline.network.validator import RecordValidator, Rejections
 from paceline.peer.aside import Aside, open_ledger
@@ -86,7 +87,7 @@ def join(node: NodeConfig, target: Handout | str, emit_extra: Emit | None = None
         stack.enter_context(hold(folder.key))
         key = load_or_create(folder.key)
         rejections = Rejections()
-        dht = _start_dht(stack, node, folder, seeds_of(target), rejections)
+        dht = _connect(stack, node, folder, seeds_of(target), rejections)
         board = Board(dht, key, run_id=None, rejections=rejections)
         run = find_run(board, target)
         board.run_id = run.run_id
@@ -108,7 +109,15 @@ def join(node: NodeConfig, target: Handout | str, emit_extra: Emit | None = None
         machine.voice.metrics_address = _reachable(stack.enter_context(server).address, dht)
         catch_up = CatchUp(run, averager, shelf, learner.num_elements, aside, emit)
         around = Surroundings(
-            learner, averager, pacer, ledger, shelf, catch_up, emit, lambda: _check_children(dht, averager)
+            learner=learner,
+            averager=averager,
+            pacer=pacer,
+            ledger=ledger,
+            shelf=shelf,
+            catch_up=catch_up,
+            emit=emit,
+            check_children=lambda: _check_children(dht, averager),
+            note_neighbours=lambda: keep_neighbours(folder.neighbours, dht.neighbours()),
         )
         listening.refuse_twin()
         emit(
@@ -166,6 +175,18 @@ def seed(
         )
         with dht:
             yield SeedPeer([str(address) for address in dht.get_visible_maddrs()])
+
+
+def _connect(
+    stack: ExitStack, node: NodeConfig, folder: StateFolder, seeds: tuple[str, ...], rejections: Rejections
+) -> PeerDht:
+    try:
+        return _start_dht(stack, node, folder, seeds, rejections)
+    except SeedsUnreachable:
+        known = recall_neighbours(folder.neighbours)
+        if not known:
+            raise
+        return _start_dht(stack, node, folder, (*seeds, *known), rejections)
 
 
 def _start_dht(

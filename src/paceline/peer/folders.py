@@ -41,6 +41,11 @@ class StateFolder:
         return self.path / "checkpoints"
 
     @property
+    def neighbours(self) -> Path:
+        """Addresses to try when no seed answers (`paceline.network.neighbours`)."""
+        return self.path / "neighbours.json"
+
+    @property
     def aside(self) -> Path:
         """Where files go that this peer can't go on with (`paceline.peer.aside`)."""
         return self.path / "aside"

@@ -60,6 +60,7 @@ class Surroundings:
         catch_up: Fetches what is missing.
         emit: Tells facts.
         check_children: Raises when one of the peer's processes is dead.
+        note_neighbours: Writes down who is connected, for a start without a seed.
     """
 
     learner: Learner
@@ -70,6 +71,7 @@ class Surroundings:
     catch_up: CatchUp
     emit: Emit
     check_children: Callable[[], None]
+    note_neighbours: Callable[[], None]
 
 
 class Worker:
@@ -283,7 +285,7 @@ class Worker:
         self._settle_on(caught_up.head)
 
     def _settle_on(self, head: GlobalState) -> float | None:
-        # Count credits, remove old files, and measure the anchor before training moves away from it.
+        # What a new anchor brings along; it is measured before training moves away from it.
         around = self._around
         balance = around.ledger.credits().get(self.peer_id, 0)
         around.emit(CreditsCounted(round_id=head.round_id, balance=balance))
@@ -299,6 +301,7 @@ class Worker:
             )
         )
         around.shelf.tidy(head)
+        around.note_neighbours()
         return self._measure(head)
 
     def _measure(self, head: GlobalState) -> float | None:
