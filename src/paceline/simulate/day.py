@@ -110,7 +110,7 @@ def _recover(swarm: VirtualSwarm) -> None:
 def _has_recovered(swarm: VirtualSwarm, goal: int) -> bool:
     if swarm.witness.height < goal:
         return False
-    if goal < swarm.config.rounds:
-        return all(peer.disk.head.round_id >= goal for peer in swarm.peers.values() if peer.alive)
-    # The run is complete. Whoever has its end leaves; a peer that came back after all had left is on its own.
-    return not any(peer.disk.head.round_id >= goal for peer in swarm.peers.values() if peer.alive)
+    reached = [peer.machine.standing.head.round_id >= goal for peer in swarm.up()]
+    # When the run is complete, whoever stands on its end leaves. A peer that came back after all others had
+    # left, or that has lost its state since, is on its own.
+    return all(reached) if goal < swarm.config.rounds else not any(reached)
