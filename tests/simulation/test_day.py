@@ -10,7 +10,6 @@ from itertools import pairwise
 from paceline.core.signing import public_key_of
 from paceline.simulate.day import Day, live_through
 from paceline.simulate.many import Tally, live_through_many
-from paceline.simulate.scale import measure
 from paceline.simulate.swarm import VirtualSwarm, peer_name, virtual_run
 
 _TELL = """
@@ -69,12 +68,6 @@ def test_a_tally_keeps_broken_days_apart() -> None:
 
 def test_virtual_peers_have_ids_like_real_ones() -> None:
     assert len(public_key_of(peer_name(3))) == 32
-
-
-def test_a_round_takes_hardly_longer_with_eight_times_the_peers() -> None:
-    small, large = measure(4), measure(32)
-    assert large.round_s < 1.5 * small.round_s
-    assert (small.members, large.members) == (4, 32)
 
 
 def test_a_restarted_peer_numbers_its_records_after_those_of_its_last_life() -> None:

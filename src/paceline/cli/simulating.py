@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 
 _EXIT_VIOLATED = 1
 _SHOWN = 20
+_COLUMNS = """
+Per round: virtual seconds; records that a peer posts; its looks at the board, the records that are new to it
+there, and what the looks fetch, old and new; states that are fetched whole, in all of the swarm.
+"""
+_TURNS = """\
+A roster holds at most {} peers. In a larger swarm they take turns: a quarter of a full roster changes each
+round, the others train for nothing in it and fetch its result. Much larger swarms need groups.
+"""
 _LEGEND = """\
 Virtual seconds, a peer (p0, p1, … in the order of their first start), and what it does or says; !! marks what
 is done to peers. Attempt 2.0 is the first one of the coordinator of term 2. Six hexadecimal digits name a
@@ -32,7 +40,7 @@ def simulate(
     peers: Annotated[str, typer.Option(metavar="N..M", help="The least and the most founders.")] = "3..12",
     seed: Annotated[int | None, typer.Option(min=0, help="Replay this one day, step by step.")] = None,
     scale: Annotated[
-        int | None, typer.Option(min=2, help="Measure how rounds grow up to so many peers instead.")
+        str | None, typer.Option(metavar="N,N…", help="Measure what rounds cost so many peers instead.")
     ] = None,
     processes: Annotated[
         int, typer.Option(min=0, help="How many to simulate at once; 0 for one per core.")
@@ -48,11 +56,11 @@ def simulate(
 
         paceline simulate --seed 4711
 
-        paceline simulate --scale 1000
+        paceline simulate --scale 10,100,1000
     """
     sizes = _sizes(peers)
     if scale is not None:
-        _grow(scale)
+        _grow(_counts(scale))
     elif seed is not None:
         _replay(seed, sizes)
     else:
@@ -68,6 +76,16 @@ def _sizes(text: str) -> tuple[int, int]:
     if not 2 <= sizes[0] <= sizes[1] <= 64:
         raise ConfigError(f"--peers {text} is no range within 2..64", "write it like 3..12")
     return sizes
+
+
+def _counts(text: str) -> list[int]:
+    try:
+        counts = [int(part) for part in text.split(",")]
+    except ValueError:
+        counts = [0]
+    if min(counts) < 2:
+        raise ConfigError(f"--scale {text} is no list of numbers of peers", "write it like 10,100,1000")
+    return counts
 
 
 def _simulate(seeds: range, sizes: tuple[int, int], processes: int) -> None:
@@ -123,27 +141,23 @@ def _replay(seed: int, sizes: tuple[int, int]) -> None:
         raise typer.Exit(_EXIT_VIOLATED)
 
 
-def _grow(largest: int) -> None:
+def _grow(counts: list[int]) -> None:
     from paceline.core.records import MAX_MEMBERS
     from paceline.simulate.scale import measure
 
     table = Table(box=None, pad_edge=False)
-    for title in ("peers", "virtual s per round", "records read per peer and round", "roster", "ever in one"):
-        table.add_column(title, justify="right")
-    sizes = [size for size in (4, 8, 16, 32, 64, 128, 256, 512) if size < largest]
-    for size in (*sizes, largest):
-        growth = measure(size)
+    for title in (
+        "peers", "roster", "had a turn", "virtual s", "posts", "looks", "news", "kB looked at", "fetches",
+    ):  # fmt: skip
+        table.add_column(title, justify="right", no_wrap=True)
+    for count in counts:
+        growth = measure(count)
         table.add_row(
-            f"{size:,}",
-            f"{growth.round_s:.1f}",
-            f"{growth.messages:,.0f}",
-            f"{growth.members}",
-            f"{growth.rosters:,}",
+            *(f"{count:,}", f"{growth.members}", f"{growth.turns:,}", f"{growth.round_s:.1f}"),
+            *(f"{growth.posts:.1f}", f"{growth.reads:.1f}", f"{growth.news:,.0f}"),
+            *(f"{growth.read_kb:,.0f}", f"{growth.fetches:,.0f}"),
         )
     console().print(table)
-    if largest > MAX_MEMBERS:
-        console().print(
-            f"A roster holds at most {MAX_MEMBERS} peers: beyond that the rest follow every round and repair "
-            "themselves to its commit, but their training is in none. Larger swarms need groups.",
-            markup=False,
-        )
+    console().print(_COLUMNS, markup=False, highlight=False)
+    if max(counts) > MAX_MEMBERS:
+        console().print(_TURNS.format(MAX_MEMBERS), markup=False, highlight=False)

@@ -8,12 +8,13 @@ round can ever be committed (Paxos, with the averaged weights as the value).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from paceline.core.actions import Action, Publish, Tell
 from paceline.core.decided import perhaps_decided
 from paceline.core.events import AttemptVoided, RoundPlanned
+from paceline.core.members import choose_members, sensible
 from paceline.core.pace import reduce_limit_s, straggler_deadline
 from paceline.core.records import (
     MAX_MEMBERS,
@@ -28,8 +29,6 @@ from paceline.core.records import (
 from paceline.core.standing import Standing
 
 _RETRY_S, _MAX_RETRY_S = 0.5, 5.0
-MAX_OVER_MEDIAN = 16
-"""No member's weight is more than so many times the median weight of its roster."""
 
 
 @dataclass
@@ -113,7 +112,14 @@ class Coordination:
         if now < self._not_before or self._should_wait(ready, standing, now):
             return []
         departed = self._departed(ready, standing, now)
-        members = sorted(ready)[: MAX_MEMBERS - len(departed)]  # both lists have to fit one record
+        members = choose_members(
+            ready,
+            standing.electors,
+            run_id=standing.run.run_id,
+            me=standing.me,
+            room=MAX_MEMBERS - len(departed),  # both lists have to fit one record
+            rotate=self._next_attempt == 0 and not self.excluded,
+        )
         samples = [ready[peer].samples for peer in members]
         if not standing.is_quorum(members, departed) or sum(samples) == 0:
             # Whoever failed before may be the one who is missing: give everybody another chance, slowly.
@@ -238,31 +244,6 @@ class Coordination:
         self.excluded |= silent | worst
         self._not_before = now + min(plan.attempt * _RETRY_S, _MAX_RETRY_S)
         return [Tell(AttemptVoided(round_id=plan.round_id, attempt=plan.attempt, cause=cause))]
-
-
-def sensible(samples: Sequence[int]) -> tuple[int, ...]:
-    """Limit what a peer's own word is worth: no weight above `MAX_OVER_MEDIAN` times the median one.
-
-    Args:
-        samples: Sequences trained on, as members state them.
-
-    Returns:
-        The weights, in the same order.
-    """
-    return tuple(min(stated, most_sensible(samples)) for stated in samples)
-
-
-def most_sensible(samples: Sequence[int]) -> int:
-    """Tell the largest weight that a roster's members may have.
-
-    Args:
-        samples: Sequences trained on, of all members.
-
-    Returns:
-        `MAX_OVER_MEDIAN` times the median of those that are not 0.
-    """
-    trained = sorted(stated for stated in samples if stated)
-    return MAX_OVER_MEDIAN * trained[(len(trained) - 1) // 2] if trained else 0
 
 
 def largest_agreement(receipts: dict[str, RoundReceipt]) -> list[str]:

@@ -82,9 +82,9 @@ def _elsewhere(standing: Standing, now: float) -> set[str]:
     # The largest group that stands on one other commit, if it outnumbers those here, who are no quorum.
     head_digest, live = standing.head.digest(), standing.live(now)
     away = [peer for peer, record in live.items() if record.head_digest != head_digest]
-    here = (live.keys() - away) | {standing.me}
-    if len(away) <= len(here):
+    if 2 * len(away) <= len(live):
         return set()
+    here = (live.keys() - away) | {standing.me}
     groups: dict[str, set[str]] = {}
     for peer in away:
         if peer != standing.me:

@@ -18,10 +18,11 @@ from paceline.core import chain
 from paceline.core.actions import Action, Apply, CancelReduce, Finish, Promise, Reduce, Tell
 from paceline.core.chain import Link
 from paceline.core.config import RunConfig
-from paceline.core.coordination import Coordination, most_sensible
+from paceline.core.coordination import Coordination
 from paceline.core.events import CoordinatorChanged, DriftDetected
 from paceline.core.lag import Lag
 from paceline.core.leadership import Leadership
+from paceline.core.members import most_sensible
 from paceline.core.records import (
     CommitRecord,
     GlobalState,

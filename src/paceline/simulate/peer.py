@@ -357,6 +357,7 @@ class VirtualPeer:
             self._end_order()
             return
         self.disk.committed[state.round_id] = state_of(state)
+        swarm.num_fetches += 1
         for link in links:
             self._append(link)
             if self._is_hurt("appended"):

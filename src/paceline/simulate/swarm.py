@@ -108,6 +108,8 @@ class VirtualSwarm:
         tell: Is told what happens, or None.
         before: Called before a peer does something, with what it is; may hurt the peer.
         machine_type: The round machine under test.
+        num_events: Events that have happened.
+        num_fetches: How often a peer has fetched a state from others.
     """
 
     def __init__(self, seed: int, config: RunConfig, machine_type: type[RoundMachine] = RoundMachine) -> None:
@@ -123,14 +125,14 @@ class VirtualSwarm:
         self.genesis = genesis(config, "00" * 32, "11" * 32)
         self.now = 0.0
         self.peers: dict[str, VirtualPeer] = {}
-        self.board = VirtualBoard(self.rng, Weather())
+        self.board: VirtualBoard = VirtualBoard(self.rng, Weather())
         self.averaging = Averaging(self)
         self.luck = Luck()
         self.witness = Witness(self.genesis)
         self.tell: Tell | None = None
         self.before: Callable[[VirtualPeer, object], None] | None = None
         self.machine_type = machine_type
-        self.num_events = 0
+        self.num_events = self.num_fetches = 0
         self._names: dict[str, str] = {}
         self._queue: list[tuple[float, int, VirtualPeer | None, Callable[[], None]]] = []
         self._count = 0
@@ -283,7 +285,7 @@ class VirtualSwarm:
         """
         self.witness.published(record, author.disk)
         urgency = urgency_of(record, self.board.latest(record.kind, record.peer_id))
-        posted = self.board.post(record)
+        posted = self.board.post(record, self.now)
         for reader in self.peers.values():
             if reader is not author and reader.alive:
                 arrives = self.board.send(posted, reader.box, self.now)

@@ -97,9 +97,10 @@ class Weather:
 
 
 class Mailbox:
-    """What is on its way to one reader, and what it has seen."""
+    """What is on its way to one reader, what it has seen, and how much of a common log it has read."""
 
     def __init__(self) -> None:
+        self.num_read = 0
         self.coming: list[tuple[float, int, Posted]] = []
         self.held: list[Posted] = []
         self.seen: dict[tuple[str, str], int] = {}
@@ -129,11 +130,12 @@ class VirtualBoard:
         self._places: dict[tuple[str, str], list[Posted]] = {}
         self._kept: dict[bytes, Record] = {}
 
-    def post(self, record: Record) -> Posted:
+    def post(self, record: Record, now: float) -> Posted:
         """Put a record in its place, where it covers the author's previous one of its kind.
 
         Args:
             record: Stamped by its author.
+            now: Virtual seconds.
 
         Returns:
             The record with its token.
