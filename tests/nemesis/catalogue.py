@@ -9,7 +9,7 @@ from tests.nemesis import moments
 from tests.nemesis.crowds import less_than_half_killed, more_than_half_killed, power_cut, seed_gone
 from tests.nemesis.deaths import coordinator_killed, member_killed, part_killed
 from tests.nemesis.disks import disk_full, foreign_folder, history_forked, row_torn
-from tests.nemesis.networks import DELAY_S, LOSS, RATE_MBIT, bad_network, partition
+from tests.nemesis.networks import DELAY_S, LOSS, PARTED_S, RATE_MBIT, bad_network, partition
 from tests.nemesis.paces import joiner, slow_peer
 from tests.nemesis.pauses import PAUSE_S, stopped
 from tests.nemesis.scene import Scene
@@ -189,7 +189,7 @@ def _networks() -> list[Fault]:
         ),
         Fault(
             "partition",
-            "the network is cut 3 | 2, the coordinator among the two, and heals 30 s later",
+            f"the network is cut 3 | 2, the coordinator among the two, and heals {PARTED_S:.0f} s later",
             "the three go on, the two commit nothing; healed, they catch up",
             partition,
             stage=NETWORK,
@@ -209,7 +209,7 @@ def _burdens() -> list[Fault]:
         ),
         Fault(
             "slow-peer",
-            "one peer has a quarter of the others' processor",
+            "one peer gets so little of the processor that it trains four times slower than the others",
             "the others' median round grows by at most 30 %; its credit is what it trained",
             slow_peer,
             closed_within_s=None,

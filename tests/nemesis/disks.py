@@ -61,6 +61,7 @@ def disk_full(scene: Scene) -> None:
         said = victim.printed()[printed:]
         named = "error: " in said and "disk" in said
         scene.expect(named, f"{victim.name} does not name the disk: {said[-200:]!r}")
+        scene.notes += [_shown(scene, line) for line in said.splitlines() if line.startswith("error: ")][:1]
         disk.free()
         freed_at = time.time()
         scene.say("there is space again")
@@ -93,7 +94,7 @@ def _expect_set_aside(scene: Scene, victim: Peer, since: float) -> None:
     for event in told:
         folder = Path(event.folder)
         scene.expect(folder.is_dir() and any(folder.iterdir()), f"{folder} does not hold the old files")
-        scene.notes.append(f"set aside: {event.cause}")
+        scene.notes.append(_shown(scene, f"set aside: {event.cause}"))
 
 
 def history_forked(scene: Scene) -> None:
@@ -115,8 +116,8 @@ def history_forked(scene: Scene) -> None:
         _end_all(scene)
         for peer in restored:
             _restore(peer, backups[peer.name])
-    _forget_all(scene)
     scene.say(f"the backup is restored; {victim.name}, in round {victim.height + 1}, stays away at first")
+    _forget_all(scene)
     scene.struck(height + 1)
     _start_all(scene, restored)
     swarm.until(
@@ -184,6 +185,10 @@ def foreign_folder(scene: Scene) -> None:
     victim.end()
     Path(own).replace(victim.state.log)
     scene.mend()
+
+
+def _shown(scene: Scene, text: str) -> str:
+    return text.replace(f"{scene.swarm.folder.path}/", "")
 
 
 def _in_one_line(text: str) -> str:

@@ -14,7 +14,8 @@ from tests.nemesis.scene import Scene
 DELAY_S, LOSS, RATE_MBIT = 0.1, 0.01, 10.0
 _PATIENCE_S = 300.0
 _ROUNDS = 3
-_PARTED_S = 30.0
+PARTED_S = 90.0
+"""Longer than libp2p keeps a dead connection: whoever meets again then has looked for the others."""
 
 
 class LabPlace:
@@ -42,16 +43,14 @@ def _place(scene: Scene) -> LabPlace:
 def bad_network(scene: Scene) -> None:
     """Every packet takes its time, one in a hundred is lost, and uplinks are narrow."""
     lab, peers = _place(scene).lab, scene.swarm.running()
-    before_s = measures.median_round_s(scene.tales(peers), 0.0)
+    scene.rounds_pass(peers, _ROUNDS)
+    before_s = measures.median_round_s(scene.tales(peers), scene.began_at)
     try:
         scene.struck()
         lab.delay_s, lab.loss, lab.rate_mbit = DELAY_S, LOSS, RATE_MBIT
         scene.say(f"the network turns bad in round {scene.round_id}")
         scene.measure(peers, _PATIENCE_S)
-        target = scene.round_id + _ROUNDS
-        scene.swarm.until(
-            lambda: all(peer.height >= target for peer in peers), _PATIENCE_S, f"round {target} is committed"
-        )
+        scene.rounds_pass(peers, _ROUNDS - 1)
         scene.figures["median_round_before_s"] = before_s
         scene.figures["median_round_s"] = measures.median_round_s(scene.tales(peers), scene.struck_at)
         scene.figures["attempts_lost"] = scene.attempts_lost(peers)
@@ -79,7 +78,7 @@ def partition(scene: Scene) -> None:
             f"{len(major)} | {len(minor)}, in round {scene.round_id}; the coordinator is with the fewer"
         )
         scene.measure(major)
-        time.sleep(max(0.0, _PARTED_S - (time.time() - scene.struck_at)))
+        time.sleep(max(0.0, PARTED_S - (time.time() - scene.struck_at)))
         alone = measures.last_commit(scene.tales(minor))
         scene.expect(alone <= scene.round_id, f"the smaller side has committed round {alone}")
     finally:

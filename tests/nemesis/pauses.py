@@ -65,7 +65,7 @@ def stopped(moment: Moment) -> Callable[[Scene], None]:
 def _watch_waking(scene: Scene, victim: Peer, others: list[Peer]) -> None:
     woke_at = scene.struck_at + PAUSE_S
     ahead = measures.last_commit(scene.tales(others), woke_at)
-    scene.say(f"{victim.name} wakes up in round {victim.height + 1}; the others are in round {ahead + 1}")
+    scene.say(f"{victim.name} woke up; the others were in round {ahead + 1}")
     scene.swarm.until(lambda: victim.height >= ahead, ROUND_S, f"{victim.name} repairs itself")
     victim.listen()
     repaired_at = measures.stood_on(victim.told, ahead) or time.time()

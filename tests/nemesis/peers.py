@@ -30,6 +30,7 @@ class Peer:
     def __init__(self, name: str, state: StateFolder, argv: Sequence[str], *, supervised: bool) -> None:
         self.name, self.state, self.argv = name, state, tuple(argv)
         self.told: list[Told] = []
+        self._by_kind: dict[type[Event], list[Told]] = {}
         self._supervised = supervised
         # Not in the state folder: a peer whose disk is full must still be heard.
         self._output = state.path.parent / "printed" / f"{name}.txt"
@@ -90,21 +91,27 @@ class Peer:
         """Read what it told since the last time."""
         news = self._tail.read()
         self.told += news
+        for told in news:
+            self._by_kind.setdefault(type(told.event), []).append(told)
         return news
 
     def forget(self) -> None:
         """Drop what it told so far."""
         self.listen()
         self.told.clear()
+        self._by_kind.clear()
 
     def events(self, kind: type[E], since: float = 0.0) -> list[E]:
-        self.listen()
-        return [t.event for t in self.told if isinstance(t.event, kind) and t.time >= since]
+        return [told.event for told in self._of(kind, since) if isinstance(told.event, kind)]
 
     def when(self, kind: type[Event], since: float = 0.0) -> list[float]:
         """When it told facts of a kind."""
+        return [told.time for told in self._of(kind, since)]
+
+    def _of(self, kind: type[Event], since: float) -> list[Told]:
+        # A peer tells of every step; looking for something rare must not mean looking at all of them.
         self.listen()
-        return [t.time for t in self.told if isinstance(t.event, kind) and t.time >= since]
+        return [told for told in self._by_kind.get(kind, ()) if told.time >= since]
 
     @property
     def height(self) -> int:

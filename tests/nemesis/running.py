@@ -75,7 +75,7 @@ class Runner:
             whole = False
         outcome = judged(fault, scene)
         if not whole or outcome.has_failed:
-            self._keep = self._keep or bool(outcome.wrong)
+            self._keep = True
             self._say(f"    its files are in {self._folder}")
         if not whole or fault.spoils:
             self._close()

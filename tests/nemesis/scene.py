@@ -20,6 +20,8 @@ ROUND_S = 180.0
 RETURN_S = 240.0
 _STRIKES = 4
 _WATCH_S = 0.002
+_LATELY = 200
+"""So many of a peer's events reach back to the last round at least."""
 _GONE_S = 5.0
 """How long the children of a killed process may outlive it."""
 
@@ -80,12 +82,12 @@ class Scene:
 
     def _await(self, victim: Peer, moment: Moment) -> int:
         victim.listen()
-        round_id = victim.height + 1
-        if moment.has_come(victim.told, self._others(victim, moment), round_id):
+        round_id, start = victim.height + 1, max(0, len(victim.told) - _LATELY)
+        if moment.has_come(victim.told[start:], self._others(victim, moment), round_id):
             round_id += 1
         deadline = time.monotonic() + ROUND_S
-        while not moment.has_come(victim.told, self._others(victim, moment), round_id):
-            if moment.is_over(victim.told, (), round_id):
+        while not moment.has_come(victim.told[start:], self._others(victim, moment), round_id):
+            if moment.is_over(victim.told[start:], (), round_id):
                 round_id += 1  # it passed by without that moment, or faster than we can look
             if time.monotonic() > deadline:
                 raise NeverCame(f"{victim.name} was never {moment.name}\n{self.swarm.diagnosis()}")
@@ -139,6 +141,13 @@ class Scene:
         after = measures.closed_s(self.tales(survivors), self.round_id + 1, self.struck_at)
         self.figures["next_round_s"] = after or 0.0
         self.compare(survivors)
+
+    def rounds_pass(self, peers: Collection[Peer], rounds: int) -> None:
+        """Wait until peers have committed so many rounds more."""
+        target = max(peer.height for peer in peers) + rounds
+        self.swarm.until(
+            lambda: all(peer.height >= target for peer in peers), rounds * ROUND_S, f"{rounds} rounds pass"
+        )
 
     def compare(self, survivors: Collection[Peer]) -> None:
         """Count rounds lost and drift, as of now; the logs of the survivors must verify and be one chain."""

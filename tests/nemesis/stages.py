@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from paceline.core.config import GptConfig
 from tests.nemesis.lab import CpuShare, Lab, SmallDisk
 from tests.nemesis.networks import LabPlace
 from tests.nemesis.paces import SharedPlace
 from tests.nemesis.swarm import Setting, Swarm
 
+TRAINING_DOMINATES = {"model": GptConfig(dim=96, layers=4, heads=4, seq_len=32), "inner_steps": 120}
+"""As in any real run, where rounds take minutes: there one measures what others cost while it trains."""
 LOOPBACK, NETWORK, SHARES = "loopback", "namespaces", "processor shares"
 
 
@@ -23,7 +26,7 @@ def open_stage(stage: str, path: Path, peers: int) -> Iterator[Swarm]:
             yield stack.enter_context(Swarm(path, Setting(peers=peers), LabPlace(lab)))
         elif stage == SHARES:
             place = SharedPlace(stack)
-            swarm = stack.enter_context(Swarm(path, Setting(peers=peers), place))
+            swarm = stack.enter_context(Swarm(path, Setting(peers=peers, run=TRAINING_DOMINATES), place))
             place.limit()
             yield swarm
         else:
