@@ -9,7 +9,9 @@ from itertools import pairwise
 
 from paceline.core.signing import public_key_of
 from paceline.simulate.day import Day, live_through
+from paceline.simulate.faults import Trouble
 from paceline.simulate.many import Tally, live_through_many
+from paceline.simulate.peer import VirtualPeer
 from paceline.simulate.swarm import VirtualSwarm, peer_name, virtual_run
 
 _TELL = """
@@ -68,6 +70,25 @@ def test_a_tally_keeps_broken_days_apart() -> None:
 
 def test_virtual_peers_have_ids_like_real_ones() -> None:
     assert len(public_key_of(peer_name(3))) == 32
+
+
+def test_a_peer_that_is_made_to_leave_while_it_leaves_comes_back_once() -> None:
+    swarm = VirtualSwarm(1, virtual_run(3))
+    trouble = Trouble(swarm, 3)
+    leaver = swarm.peers[peer_name(0)]
+    dismissed: list[object] = []
+
+    def ambush(peer: VirtualPeer, doing: object) -> None:
+        if not dismissed:
+            dismissed.append(doing)
+            trouble._dismiss(peer)
+
+    swarm.run(lambda: False, 0.4)
+    swarm.before = ambush
+    trouble._dismiss(leaver)
+    assert dismissed and not leaver.alive
+    trouble.make_peace()
+    assert swarm.run(lambda: swarm.witness.height >= 1, 60)
 
 
 def test_a_restarted_peer_numbers_its_records_after_those_of_its_last_life() -> None:

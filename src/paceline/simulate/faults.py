@@ -193,6 +193,8 @@ class Trouble:
             self._dismiss(peer)
 
     def _dismiss(self, peer: VirtualPeer) -> None:
+        if peer.peer_id in (*self._dead, *self._gone):
+            return  # caught in an ambush while it leaves already
         if self._can_spare(peer.peer_id) and self._rng.random() < 0.5:
             self._gone.add(peer.peer_id)
         else:

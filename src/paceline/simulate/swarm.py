@@ -221,6 +221,7 @@ class VirtualSwarm:
             Its new life.
         """
         before = self.peers.get(peer_id)
+        assert before is None or not before.alive, "a life begins where the last one has ended"
         self._names.setdefault(peer_id, f"p{len(self._names)}")
         peer = VirtualPeer(self, peer_id, disk or Disk([self.genesis]))
         if before is not None:
