@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +17,7 @@ from paceline.core.errors import ConfigError
 if TYPE_CHECKING:
     from paceline.simulate.day import Day
     from paceline.simulate.many import Tally
+    from paceline.simulate.scale import Growth
 
 _EXIT_VIOLATED = 1
 _SHOWN = 20
@@ -150,14 +152,27 @@ def _grow(counts: list[int]) -> None:
         "peers", "roster", "had a turn", "virtual s", "posts", "looks", "news", "kB looked at", "fetches",
     ):  # fmt: skip
         table.add_column(title, justify="right", no_wrap=True)
-    for count in counts:
-        growth = measure(count)
+    found = [measure(count) for count in counts]
+    for growth in found:
         table.add_row(
-            *(f"{count:,}", f"{growth.members}", f"{growth.turns:,}", f"{growth.round_s:.1f}"),
+            *(f"{growth.peers:,}", f"{growth.members}", f"{growth.turns:,}", f"{growth.round_s:.1f}"),
             *(f"{growth.posts:.1f}", f"{growth.reads:.1f}", f"{growth.news:,.0f}"),
             *(f"{growth.read_kb:,.0f}", f"{growth.fetches:,.0f}"),
         )
     console().print(table)
     console().print(_COLUMNS, markup=False, highlight=False)
+    for less, more in pairwise(found):
+        console().print(_compared(less, more), markup=False, highlight=False)
     if max(counts) > MAX_MEMBERS:
         console().print(_TURNS.format(MAX_MEMBERS), markup=False, highlight=False)
+
+
+def _compared(less: Growth, more: Growth) -> str:
+    def times(name: str) -> str:
+        before = getattr(less, name)
+        return f"{getattr(more, name) / before:.2g}" if before else "-"
+
+    return (
+        f"{less.peers:,} to {more.peers:,} peers, {times('peers')} times as many: {times('round_s')} times "
+        f"the seconds, {times('posts')} the posts, {times('news')} the news, {times('read_kb')} the kB"
+    )
