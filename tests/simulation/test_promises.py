@@ -38,6 +38,37 @@ def test_the_days_are_bad_and_yet_rounds_are_committed(days: list[Day]) -> None:
     assert kinds[ENDING] > 40 and kinds[UNNAMED] > 40 and kinds[ENDLESS] > 300
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *("crash", "restart", "replace", "damage", "pause", "slow", "leave", "join"),
+        *("weather", "bad_luck", "divide", "isolate", "heal", "clock"),
+    ],
+)
+def test_every_fault_happens_on_many_days(days: list[Day], fault: str) -> None:
+    assert sum(fault in day.faults for day in days) > 50
+
+
+@pytest.mark.parametrize("blow", ["kill", "stop", "cut_off"])
+def test_a_coordinator_is_struck_at_every_transition(days: list[Day], blow: str) -> None:
+    moments = {
+        *("PeerRecord", "RoundPlan", "RoundReceipt", "CommitRecord"),
+        *("Promise", "Reduce", "Apply", "staged", "promoted", "appended"),
+    }
+    done = {fault for day in days for fault in day.faults}
+    assert {f"{blow} a coordinator at {moment}" for moment in moments} <= done
+
+
+@pytest.mark.parametrize("change", ["be_joined", "dismiss"])
+def test_peers_join_and_leave_at_every_step_of_a_round(days: list[Day], change: str) -> None:
+    done = {fault.rpartition(" ")[2] for day in days for fault in day.faults if fault.startswith(change)}
+    assert {"RoundPlan", "Reduce", "RoundReceipt", "CommitRecord", "Apply", "Repair"} <= done
+
+
+def test_there_are_two_coordinators_at_once_on_many_days(days: list[Day]) -> None:
+    assert sum(day.rivalries > 0 for day in days) > 50
+
+
 def test_no_two_commits_of_one_round_differ(days: list[Day]) -> None:
     assert broken(days, "one commit per round") == []
 

@@ -34,6 +34,8 @@ class Day:
         virtual_s: Its length in virtual seconds.
         recovery_s: Virtual seconds from the last fault to a commit that everybody has.
         events: Events that happened.
+        faults: Names of what was done to it.
+        rivalries: How often one coordinator has planned while there was another.
         violation: The promise that was broken, or "".
         what: How.
     """
@@ -45,6 +47,8 @@ class Day:
     virtual_s: float = 0.0
     recovery_s: float = 0.0
     events: int = 0
+    faults: tuple[str, ...] = ()
+    rivalries: int = 0
     violation: str = ""
     what: str = ""
 
@@ -75,8 +79,8 @@ def live_through(
     swarm = VirtualSwarm(seed, run, machine_type)
     swarm.tell = tell
     violation, what, quiet_at = "", "", 0.0
+    trouble = Trouble(swarm, num_peers)
     try:
-        trouble = Trouble(swarm, num_peers)
         swarm.run(lambda: False, rng.uniform(15.0, 35.0))
         trouble.make_peace()
         quiet_at = swarm.now
@@ -92,6 +96,8 @@ def live_through(
         virtual_s=swarm.now,
         recovery_s=swarm.now - quiet_at,
         events=swarm.num_events,
+        faults=tuple(sorted(trouble.faults)),
+        rivalries=swarm.num_rivalries,
         violation=violation,
         what=what,
     )

@@ -12,7 +12,7 @@ from paceline.simulate.disk import state_of
 from paceline.simulate.peer import VirtualPeer
 from paceline.simulate.swarm import VirtualSwarm, peer_name
 
-_MOMENTS: tuple[object, ...] = (
+_MOMENTS: tuple[type | str, ...] = (
     PeerRecord, RoundPlan, RoundReceipt, CommitRecord,
     Promise, Reduce, Apply, Repair, "staged", "promoted", "appended",
 )  # fmt: skip
@@ -30,7 +30,7 @@ class Ambush:
         strike: What it does to its victim.
     """
 
-    moment: object
+    moment: type | str
     coordinator: bool
     strike: Callable[[VirtualPeer], None]
 
@@ -51,7 +51,11 @@ class Ambush:
 
 
 class Trouble:
-    """Hurts a swarm at random until `make_peace`."""
+    """Hurts a swarm at random until `make_peace`.
+
+    Attributes:
+        faults: Names of what it has done.
+    """
 
     def __init__(self, swarm: VirtualSwarm, num_peers: int) -> None:
         """Choose the day's taste and start its peers.
@@ -60,6 +64,7 @@ class Trouble:
             swarm: Whom to hurt.
             num_peers: How many identities there are from the beginning.
         """
+        self.faults: set[str] = set()
         self._swarm, self._rng = swarm, swarm.rng
         self._num_names = num_peers
         self._dead: list[str] = []
@@ -99,7 +104,9 @@ class Trouble:
     def _strike(self) -> None:
         if self._over:
             return
-        self._rng.choice(self._kinds)()
+        strike = self._rng.choice(self._kinds)
+        self.faults.add(strike.__name__.strip("_"))
+        strike()
         self._swarm.after(self._rng.uniform(0.1, self._longest_s), self._strike)
 
     def _watch(self, peer: VirtualPeer, doing: object) -> None:
@@ -107,6 +114,9 @@ class Trouble:
         if ambush is None or not ambush.matches(peer, doing):
             return
         self._ambush = None
+        led = "coordinator" if peer.machine.is_coordinator else "member"
+        moment = ambush.moment if isinstance(ambush.moment, str) else ambush.moment.__name__
+        self.faults.add(f"{ambush.strike.__name__.strip('_')} a {led} at {moment}")
         ambush.strike(peer)
 
     # Peers
@@ -187,6 +197,9 @@ class Trouble:
             peer = self._swarm.start(peer_name(self._num_names))
             peer.skew_s = self._rng.uniform(-MAX_SKEW_S, MAX_SKEW_S)
             self._num_names += 1
+
+    def _be_joined(self, peer: VirtualPeer) -> None:
+        self._join()
 
     def _leave(self) -> None:
         if peer := self._someone():
@@ -284,6 +297,6 @@ class Trouble:
 
     def _lie_in_wait(self) -> None:
         strikes = (
-            self._kill, self._kill, self._stop, self._cut_off, self._dismiss, lambda peer: self._join(),
+            self._kill, self._kill, self._stop, self._cut_off, self._dismiss, self._be_joined,
         )  # fmt: skip
         self._ambush = Ambush(self._rng.choice(_MOMENTS), self._rng.random() < 0.7, self._rng.choice(strikes))

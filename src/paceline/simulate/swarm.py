@@ -11,7 +11,7 @@ from random import Random
 
 from paceline.core.chain import genesis
 from paceline.core.config import PaceConfig, QuorumConfig, RunConfig
-from paceline.core.records import Phase, Record
+from paceline.core.records import Phase, Record, RoundPlan
 from paceline.core.rounds import RoundMachine
 from paceline.core.signing import peer_id_of
 from paceline.simulate.averaging import Averaging
@@ -110,6 +110,7 @@ class VirtualSwarm:
         machine_type: The round machine under test.
         num_events: Events that have happened.
         num_fetches: How often a peer has fetched a state from others.
+        num_rivalries: How often a coordinator has planned while another took itself for one.
     """
 
     def __init__(self, seed: int, config: RunConfig, machine_type: type[RoundMachine] = RoundMachine) -> None:
@@ -132,7 +133,7 @@ class VirtualSwarm:
         self.tell: Tell | None = None
         self.before: Callable[[VirtualPeer, object], None] | None = None
         self.machine_type = machine_type
-        self.num_events = self.num_fetches = 0
+        self.num_events = self.num_fetches = self.num_rivalries = 0
         self._names: dict[str, str] = {}
         self._queue: list[tuple[float, int, VirtualPeer | None, Callable[[], None]]] = []
         self._count = 0
@@ -286,6 +287,9 @@ class VirtualSwarm:
         """
         self.witness.published(record, author.disk)
         urgency = urgency_of(record, self.board.latest(record.kind, record.peer_id))
+        if isinstance(record, RoundPlan):
+            leading = [peer for peer in self.peers.values() if peer.alive and peer.machine.is_coordinator]
+            self.num_rivalries += leading not in ([author], [])
         posted = self.board.post(record, self.now)
         for reader in self.peers.values():
             if reader is not author and reader.alive:
