@@ -117,14 +117,14 @@ def _crowds() -> list[Fault]:
             seed_gone,
         ),
         Fault(
-            "two-of-five-killed",
-            "SIGKILL of the coordinator and another peer at once, in the middle of the all-reduce",
+            "minority-killed",
+            "SIGKILL of two of five at once, the coordinator among them, in the middle of the all-reduce",
             "the round commits with the survivors, which are a quorum",
             less_than_half_killed,
         ),
         Fault(
-            "three-of-five-killed",
-            "SIGKILL of the coordinator and two other peers at once",
+            "majority-killed",
+            "SIGKILL of three of five at once, the coordinator among them",
             "nothing commits until one of them is back; then the same round does",
             more_than_half_killed,
             closed_within_s=None,
@@ -189,7 +189,7 @@ def _networks() -> list[Fault]:
         ),
         Fault(
             "partition",
-            f"the network is cut 3 | 2, the coordinator among the two, and heals {PARTED_S:.0f} s later",
+            f"the network is cut into three and two, the coordinator among the two, and heals {PARTED_S:.0f} s later",
             "the three go on, the two commit nothing; healed, they catch up",
             partition,
             stage=NETWORK,

@@ -124,7 +124,7 @@ def _repeated(peer: Peer, since: float) -> set[int]:
 
 
 def seed_gone(scene: Scene) -> None:
-    """The only seed dies: the peers go on, and who starts meanwhile comes in through those it has met."""
+    """The only seed dies: the peers go on; one that is started meanwhile finds them without it."""
     swarm = scene.swarm
     scene.struck()
     swarm.kill_seed()
@@ -133,10 +133,11 @@ def seed_gone(scene: Scene) -> None:
     victim = a_member(scene)
     scene.say(f"{victim.name} is killed and started again, while there is no seed")
     victim.end()
-    again_at = time.time()
+    started_at = time.time()
     victim.start()
-    scene.note_return(victim, again_at)
+    scene.note_return(victim, started_at)
     scene.all_together()
     scene.say("the seed is started again")
     swarm.start_seed()
-    scene.mend()
+    scene.all_together()
+    scene.compare(swarm.running())

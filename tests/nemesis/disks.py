@@ -124,6 +124,7 @@ def history_forked(scene: Scene) -> None:
         lambda: all(len(swarm.chain(peer)) > height for peer in restored),
         RETURN_S,
         "the others go another way",
+        poll_s=1.0,
     )
     scene.struck(max(len(swarm.chain(peer)) for peer in restored) + 1)
     scene.history_from = scene.struck_at

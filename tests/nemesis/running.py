@@ -120,7 +120,7 @@ def judged(fault: Fault, scene: Scene) -> Outcome:
         wrong=scene.wrong,
         slow=scene.slow,
         notes=scene.notes,
-        figures=scene.figures,
+        figures={name: round(value, 3) for name, value in scene.figures.items()},
     )
 
 
