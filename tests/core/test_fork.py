@@ -6,7 +6,7 @@ import pytest
 
 from paceline.core.chain import Link
 from paceline.core.errors import HistoryBroken
-from paceline.core.fork import Fork, find_fork
+from paceline.core.fork import Branch, Fork, find_fork
 from paceline.core.records import CommitRecord, GlobalState
 from paceline.core.signing import SigningKey
 from paceline.core.wire import unseal
@@ -62,6 +62,9 @@ def test_a_history_that_does_not_verify_is_refused_on_either_side_of_the_fork() 
             find_fork(states(OURS), links, RUN)
 
 
+OURS_HEAD, THEIRS_HEAD = fork().ours.digests[-1], fork().theirs.digests[-1]
+
+
 def heads(ours: int, theirs: int) -> dict[str, str]:
     digests = [fork().ours.digests[-1]] * ours + [fork().theirs.digests[-1]] * theirs
     return dict(zip(IDS, digests, strict=False))
@@ -76,13 +79,9 @@ def test_a_log_ahead_of_the_swarm_is_left_as_well() -> None:
     assert longer.should_leave(heads(ours=4, theirs=1), RUN)
 
 
-def test_nobody_leaves_a_living_branch_for_a_dead_one() -> None:
+def test_nobody_leaves_for_a_branch_without_a_quorum() -> None:
     assert not fork().should_leave(heads(ours=4, theirs=1), RUN)
-    assert not fork().should_leave(heads(ours=3, theirs=0), RUN)
-
-
-def test_nobody_leaves_while_neither_branch_can_go_on() -> None:
-    assert not fork().should_leave(heads(ours=1, theirs=1), RUN)
+    assert not fork().should_leave(heads(ours=0, theirs=2), RUN)
 
 
 def test_of_two_living_branches_the_smaller_one_dissolves() -> None:
@@ -95,15 +94,18 @@ def test_of_two_living_branches_the_smaller_one_dissolves() -> None:
     assert not mirrored.should_leave(on, RUN)
 
 
-def test_of_two_equal_living_branches_exactly_one_dissolves() -> None:
-    found = fork(branch(TRUNK, 2, "a", KEYS[:2]), branch(TRUNK, 1, "b", KEYS[2:4]))
-    mirrored = Fork(found.shared, ours=found.theirs, theirs=found.ours)
-    on = {key.peer_id: found.ours.digests[-1] for key in KEYS[:2]}
-    on |= {key.peer_id: found.theirs.digests[-1] for key in KEYS[2:4]}
-    assert found.should_leave(on, RUN) != mirrored.should_leave(on, RUN)
+def test_of_two_equal_branches_at_most_one_dissolves() -> None:
+    run = run_of(KEYS[:4])
+    genesis = genesis_of(run)
+    ours, theirs = (next_state(run, genesis, KEYS[:4], weights_digest=mark * 64) for mark in "ab")
+    both = [Branch(state, (state.digest(),)) for state in (ours, theirs)]
+    on = {key.peer_id: both[number // 2].digests[0] for number, key in enumerate(KEYS[:4])}
+    left = [Fork(genesis, *pair).should_leave(on, run) for pair in (both, both[::-1])]
+    assert left.count(True) == 1  # a half that holds the tie-break is a quorum
 
 
-def test_strangers_make_no_branch_alive() -> None:
-    # Whoever was in no roster can't lure anybody away.
-    on = {f"stranger-{number}": fork().theirs.digests[-1] for number in range(50)}
-    assert not fork().should_leave(on | {IDS[0]: fork().ours.digests[-1]}, RUN)
+def test_invented_peers_lure_nobody_away() -> None:
+    # One member of the last common roster signs a branch, with a crowd of its own in later rosters.
+    crowd = {f"stranger-{number}": THEIRS_HEAD for number in range(50)}
+    assert not fork().should_leave(crowd | heads(ours=2, theirs=2), RUN)
+    assert not fork().should_leave(crowd | {IDS[0]: THEIRS_HEAD}, RUN)

@@ -11,6 +11,7 @@ from paceline.network.neighbours import MOST, keep_neighbours, recall_neighbours
 
 LOOPBACK = ["/ip4/127.0.0.1/tcp/0"]
 ID = "12D3KooWRaMvwBz4Nh2R8wvU2qPQhgSvu2jzbVstRXVfH2KtcyDV"
+OTHER = "12D3KooWCYCMo3Uj4N9CvhZSS9G9rYG2bJ1CAspfAN11YzAR2DmE"
 
 
 def address(port: int) -> str:
@@ -34,6 +35,14 @@ def test_a_crowd_is_not_kept(tmp_path: Path) -> None:
     path = tmp_path / "neighbours.json"
     keep_neighbours(path, [address(port) for port in range(1, 200)])
     assert len(recall_neighbours(path)) == MOST
+
+
+def test_a_crowd_displaces_no_member(tmp_path: Path) -> None:
+    path = tmp_path / "neighbours.json"
+    member = f"/ip4/9.9.9.9/tcp/1/p2p/{ID}"
+    crowd = [f"/ip4/1.1.1.1/tcp/{port}/p2p/{OTHER}" for port in range(1, 200)]
+    keep_neighbours(path, [*crowd, member], members=[ID])
+    assert recall_neighbours(path)[0] == member
 
 
 @pytest.mark.parametrize("content", ["", "{", "7", "[1, null]", '["x", "/ip4/1.2.3.4/tcp/5"]', "\ud800"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing import active_children
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -162,7 +163,8 @@ def _appending_to(path: Path) -> Emit:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    with suppress(OSError):  # a terminal that is gone is no reason to leave the peer alone
+        print(line, file=sys.stderr, flush=True)
 
 
 def _whole(address: str, peer_id: str) -> str:

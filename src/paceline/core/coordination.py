@@ -15,7 +15,7 @@ from paceline.core.actions import Action, Publish, Tell
 from paceline.core.decided import perhaps_decided
 from paceline.core.events import AttemptVoided, RoundPlanned
 from paceline.core.members import choose_members, sensible
-from paceline.core.pace import reduce_limit_s, straggler_deadline
+from paceline.core.pace import MOST_PATIENT_ATTEMPT, may_arrive, reduce_limit_s, straggler_deadline
 from paceline.core.records import (
     MAX_MEMBERS,
     CommitRecord,
@@ -26,7 +26,7 @@ from paceline.core.records import (
     RoundReceipt,
     Vote,
 )
-from paceline.core.standing import Standing
+from paceline.core.standing import Sighting, Standing
 
 _RETRY_S, _MAX_RETRY_S = 0.5, 5.0
 
@@ -86,7 +86,8 @@ class Coordination:
         """
         place = (standing.round_id, standing.term)
         if self._place != place:
-            self._place, self.plan, self._next_attempt, self._may_choose = place, None, 0, False
+            self._place, self.plan, self._may_choose = place, None, False
+            self._next_attempt = _first_attempt(standing)
             self.committed = False
         if self.committed:
             return []
@@ -118,7 +119,7 @@ class Coordination:
             run_id=standing.run.run_id,
             me=standing.me,
             room=MAX_MEMBERS - len(departed),  # both lists have to fit one record
-            rotate=self._next_attempt == 0 and not self.excluded,
+            rotate=self._next_attempt == _first_attempt(standing) and not self.excluded,
         )
         samples = [ready[peer].samples for peer in members]
         if not standing.is_quorum(members, departed) or sum(samples) == 0:
@@ -197,7 +198,19 @@ class Coordination:
         if len(arrived) == len(expected):
             return False
         deadline = straggler_deadline(list(arrived.values()), len(expected))
-        return deadline is None or now < self._round_started_at + deadline
+        if deadline is None:
+            return True
+        late = expected - arrived.keys()
+        return now < self._round_started_at + deadline and any(
+            self._may_arrive(standing.peers[peer], standing, deadline) for peer in late
+        )
+
+    def _may_arrive(self, seen: Sighting, standing: Standing, deadline: float) -> bool:
+        record = seen.record
+        if record.round_id < standing.round_id:
+            return True  # it has not begun yet
+        trained_s = seen.seen_at - self._round_started_at
+        return may_arrive(trained_s, record.inner_step, standing.run.inner_steps, deadline)
 
     def _judge(self, plan: RoundPlan, standing: Standing, now: float) -> list[Action]:
         receipts = standing.receipts_of(plan.ballot)
@@ -212,7 +225,7 @@ class Coordination:
                 return self._commit(plan, receipts[winners[0]], standing)
             return []
         pace = standing.run.pace
-        limit_s = pace.start_s + reduce_limit_s(pace, plan.attempt, standing.head.attempt)
+        limit_s = pace.start_s + reduce_limit_s(pace, plan.attempt)
         if now >= self.planned_at + limit_s:
             return self._void("not enough receipts in time", receipts, silent, now)
         if plan.adopts is None and not waiting:
@@ -244,6 +257,11 @@ class Coordination:
         self.excluded |= silent | worst
         self._not_before = now + min(plan.attempt * _RETRY_S, _MAX_RETRY_S)
         return [Tell(AttemptVoided(round_id=plan.round_id, attempt=plan.attempt, cause=cause))]
+
+
+def _first_attempt(standing: Standing) -> int:
+    # What the last round needed in patience, this one will need as well.
+    return min(standing.head.attempt, MOST_PATIENT_ATTEMPT)
 
 
 def largest_agreement(receipts: dict[str, RoundReceipt]) -> list[str]:

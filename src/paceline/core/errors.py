@@ -93,6 +93,10 @@ class LedgerError(PacelineError):
     """A run log that can't be opened, or that does not verify."""
 
 
+class DamagedLog(LedgerError):
+    """A run log whose content is not what was written to it (`paceline.ledger.damage`)."""
+
+
 class UnusableState(LedgerError):
     """A state folder with which a peer can't go on: its operator has to choose another."""
 
@@ -122,12 +126,19 @@ class HistoryBroken(LedgerError):
 
 
 class HistoryForked(LedgerError):
-    """A peer's history and the swarm's part, and a quorum on theirs is not to be seen."""
+    """A peer's history and the swarm's part, and no quorum is seen on theirs."""
 
     def __init__(self, cause: str) -> None:
+        super().__init__(cause, "it is kept until a quorum of the last common roster is seen on the other")
+
+
+class LeftFork(PacelineError):
+    """A peer has given up its own branch of a forked history, and must start anew on the swarm's."""
+
+    def __init__(self, after_round: int) -> None:
         super().__init__(
-            cause,
-            "it is kept until a quorum of the others is seen to go on without it",
+            f"this peer's history was not the swarm's after round {after_round}; its own is kept aside",
+            "start the peer again; it takes the rest from the others",
         )
 
 

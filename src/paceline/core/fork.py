@@ -1,8 +1,8 @@
 """Two histories of one run: where they part, and which of them to stand on.
 
 A fork needs more than the protocol forgives: a state folder from a backup, or a partition that outlasted
-`quorum.departure_s`. Both histories then verify, so verifying can't choose. What counts is where the swarm
-lives: nobody leaves a history that a quorum still stands on for one that none does.
+`quorum.departure_s`. Both histories then verify, so verifying can't choose. The members of the last roster
+that both share can: nobody can invent one, and where a quorum of them stands, the swarm is.
 """
 
 from __future__ import annotations
@@ -29,34 +29,6 @@ class Branch:
     head: GlobalState
     digests: tuple[str, ...]
 
-    def supporters(self, heads: Mapping[str, str]) -> set[str]:
-        """Find the members of its last roster that stand on this branch; nobody else's word counts.
-
-        Args:
-            heads: Digest of the last commit of each live peer, by peer id.
-
-        Returns:
-            Peer ids.
-        """
-        return {peer for peer in chain.electorate(self.head) if heads.get(peer) in self.digests}
-
-    def is_alive(self, heads: Mapping[str, str], run: RunConfig) -> bool:
-        """Decide whether those who stand on this branch can commit its next round.
-
-        Args:
-            heads: As for `supporters`.
-            run: The run's parameters.
-
-        Returns:
-            Whether they are a quorum of its last roster.
-        """
-        return has_quorum(
-            self.supporters(heads),
-            chain.electorate(self.head),
-            run_id=run.run_id,
-            min_members=run.quorum.min_members,
-        )
-
 
 @dataclass(frozen=True)
 class Fork:
@@ -75,20 +47,19 @@ class Fork:
     def should_leave(self, heads: Mapping[str, str], run: RunConfig) -> bool:
         """Decide whether to give up our branch for theirs.
 
+        Whom a branch itself names as members or as departed counts for nothing: a single member of a former
+        roster could sign such a branch, with any number of invented peers.
+
         Args:
             heads: Digest of the last commit of each live peer, this one included, by peer id.
             run: The run's parameters.
 
         Returns:
-            True when theirs is alive and ours is not. Of two that are alive, peers move to the one with more
-            peers, or, of equals, with the smaller digest where they part: so the smaller one dissolves.
+            Whether a quorum of the last shared roster stands on theirs.
         """
-        if not self.theirs.is_alive(heads, run):
-            return False
-        if not self.ours.is_alive(heads, run):
-            return True
-        mine, others = len(self.ours.supporters(heads)), len(self.theirs.supporters(heads))
-        return (-others, self.theirs.digests[0]) < (-mine, self.ours.digests[0])
+        there = {peer for peer, digest in heads.items() if digest in self.theirs.digests}
+        electorate = chain.electorate(self.shared)
+        return has_quorum(there & electorate, electorate, run_id=run.run_id)
 
 
 def find_fork(ours: Iterable[GlobalState], theirs: Iterable[Link], run: RunConfig) -> Fork | None:

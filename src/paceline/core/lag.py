@@ -3,13 +3,16 @@
 Anybody may claim any round. So a claim only makes this peer look for history that verifies, those whom the
 swarm knows are asked first, and whoever cries wolf is soon asked no more often than once a minute.
 
-A peer whose log has run ahead of the swarm on a fork (a folder from a backup, say) finds nobody ahead of it
-and nobody beside it: it compares histories with those who stand together elsewhere.
+A peer whose log has run ahead of the swarm on a fork (a folder from a backup, say) finds nobody ahead of it.
+It compares histories with those who stand together elsewhere, when they outnumber those beside it for long.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from paceline.core.actions import Repair
+from paceline.core.records import PeerRecord
 from paceline.core.standing import Standing
 
 _AGAIN_S, _RARELY_S = 2.0, 60.0
@@ -49,7 +52,7 @@ class Lag:
         Returns:
             Whether to ask for a repair.
         """
-        if standing.ahead(now):
+        if _ahead(standing, now):
             patience = standing.run.pace.lease_s if has_result else 0.0
         elif _elsewhere(standing, now):
             patience = _STRANDED_LEASES * standing.run.pace.lease_s
@@ -71,15 +74,26 @@ class Lag:
         """
         if now < self._not_before:
             return None
-        ahead, known = standing.ahead(now), standing.electors
+        ahead, known = _ahead(standing, now), standing.electors
         others = [peer for peer in ahead if peer != standing.me]
         donors = sorted(others, key=lambda peer: (peer not in known, -ahead[peer].round_id))
         donors = donors or sorted(_elsewhere(standing, now))
         return Repair(tuple(donors)) if donors else None
 
 
+def _ahead(standing: Standing, now: float) -> Mapping[str, PeerRecord]:
+    # While a quorum of the electors is in this very round, nobody can have got far beyond it: whoever claims
+    # so, and is none of them, would only keep this peer from its work.
+    ahead = standing.ahead(now)
+    if standing.electors and standing.electors.isdisjoint(ahead):
+        here = [peer for peer, record in standing.live(now).items() if record.round_id == standing.round_id]
+        if standing.is_quorum({*here, standing.me}, ()):
+            return {}
+    return ahead
+
+
 def _elsewhere(standing: Standing, now: float) -> set[str]:
-    # The largest group that stands on one other commit, if it outnumbers those here, who are no quorum.
+    # The largest group that stands on one other commit, if it outnumbers those here.
     head_digest, live = standing.head.digest(), standing.live(now)
     away = [peer for peer, record in live.items() if record.head_digest != head_digest]
     if 2 * len(away) <= len(live):
@@ -90,5 +104,4 @@ def _elsewhere(standing: Standing, now: float) -> set[str]:
         if peer != standing.me:
             groups.setdefault(live[peer].head_digest, set()).add(peer)
     largest = max(groups.values(), key=len, default=set[str]())
-    stranded = len(largest) > len(here) and not standing.is_quorum(here, standing.departed(now))
-    return largest if stranded else set()
+    return largest if len(largest) > len(here) else set()

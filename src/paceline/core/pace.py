@@ -14,25 +14,41 @@ SLACK_S = 1.0
 DEVIATIONS = 3.0
 """Patience in median absolute deviations: beyond three, a peer is not merely having a slow round."""
 
-_MOST_DOUBLINGS = 3
+MOST_PATIENT_ATTEMPT = 3
+"""From this attempt on, none gets more time than the one before."""
 
 
-def reduce_limit_s(pace: PaceConfig, attempt: int, last_attempt: int) -> float:
+def reduce_limit_s(pace: PaceConfig, attempt: int) -> float:
     """Decide how long one attempt at an all-reduce may take.
 
-    Lines that are too narrow for `reduce_s` must not make a swarm try in vain for ever: each attempt of a
-    round gets twice the time of the one before, and a round begins with what the last one needed. A peer that
-    falls silent is noticed after `stall_s` all the same.
+    Lines that are too narrow for `reduce_s` must not make a swarm try in vain for ever: each attempt gets
+    twice the time of the one before, and the attempts of a round are counted on from the one that the last
+    round took. A peer that falls silent is noticed after `stall_s` all the same.
 
     Args:
         pace: The run's limits.
-        attempt: The attempt within its term; 0 is the first.
-        last_attempt: The attempt that the last committed round took.
+        attempt: The attempt's number.
 
     Returns:
         Seconds: `reduce_s` to eight times that, the same on every peer.
     """
-    return float(pace.reduce_s * 2 ** min(max(attempt, last_attempt), _MOST_DOUBLINGS))
+    return float(pace.reduce_s * 2 ** min(attempt, MOST_PATIENT_ATTEMPT))
+
+
+def may_arrive(trained_s: float, inner_step: int, of_steps: int, deadline_s: float) -> bool:
+    """Judge by a peer's pace so far whether waiting for it may be worth it.
+
+    Args:
+        trained_s: Seconds into the round when it had done so much.
+        inner_step: Steps that it had done.
+        of_steps: Steps to do.
+        deadline_s: Seconds into the round until which others would wait.
+
+    Returns:
+        False when it would finish only after the deadline, should it go on as before; a peer that has not
+        told of a step yet may do anything.
+    """
+    return inner_step == 0 or trained_s * of_steps / inner_step <= deadline_s
 
 
 def straggler_deadline(arrivals_s: Sequence[float], num_expected: int) -> float | None:

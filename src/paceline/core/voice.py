@@ -8,6 +8,7 @@ from paceline.core import chain
 from paceline.core.actions import Action, Publish, Tell
 from paceline.core.election import quorum_size
 from paceline.core.events import PhaseChanged, QuorumMissing, RoundStalled
+from paceline.core.pace import reduce_limit_s
 from paceline.core.records import PeerRecord, Phase, Vote
 from paceline.core.standing import Standing
 
@@ -125,7 +126,8 @@ class Voice:
         return [Tell(QuorumMissing(got=len(here), needed=needed))]
 
     def _wonder(self, standing: Standing, now: float) -> list[Action]:
-        patience = standing.run.pace.start_s + standing.run.pace.reduce_s
+        pace = standing.run.pace
+        patience = pace.start_s + reduce_limit_s(pace, standing.head.attempt)
         if now < max(self._waits_since + patience, self._wondered_at + _WONDER_EVERY_S):
             return []
         self._wondered_at = now

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
 from paceline.core import chain
+from paceline.core.actions import Promise
 from paceline.core.chain import Link
 from paceline.core.config import RunConfig
 from paceline.core.errors import HistoryBroken, UnusableState
@@ -25,11 +27,13 @@ from paceline.ledger.file import (
     insert,
     naming,
     read_promise,
+    says_damaged,
     sha256,
     spelled_promise,
     sync_folder,
     write_ahead_log,
 )
+from paceline.ledger.replay import replay
 
 
 def salvage(path: Path, run: RunConfig, genesis: GlobalState, aside: Path) -> GlobalState:
@@ -48,36 +52,66 @@ def salvage(path: Path, run: RunConfig, genesis: GlobalState, aside: Path) -> Gl
 
     Raises:
         UnusableState: It is not the log of this run, or too damaged to tell what this peer has promised. The
-            log is as it was.
+            log is as it was, and there is no copy.
         LedgerError: The disk refuses. The log is as it was.
     """
-    with naming(path):
-        copy = keep_aside(path, aside)
     rebuilt = path.with_name(f"{path.name}.rebuilding")
-    with naming(path):
-        rebuilt.unlink(missing_ok=True)
-    create(rebuilt, run, genesis)
-    head = genesis
     try:
-        with closing(connect(copy, "mode=rw")) as damaged, closing(connect(rebuilt, "mode=rw")) as fresh:
-            if _document(damaged) != run.document():
-                raise UnusableState(f"{path}: too damaged to tell which run it belongs to", AS_NEW_PEER)
-            promise = spelled_promise(read_promise(damaged, path))
-            fresh.execute("BEGIN IMMEDIATE")
-            for link, state in _verified(damaged, run, genesis):
-                insert(fresh, state, link)
-                head = state
-            fresh.execute("INSERT INTO promise VALUES (1, ?, ?)", (promise, sha256(promise)))
-            fresh.execute("COMMIT")
-    except (sqlite3.Error, OSError) as error:
-        raise UnusableState(
-            f"{path}: too damaged to tell what this peer promised ({error})", AS_NEW_PEER
-        ) from error
-    with naming(path):
-        rebuilt.replace(_finished(path))
-        sync_folder(path.parent)
+        with naming(path):
+            copy = keep_aside(path, aside)
+            _clear(rebuilt)  # what a salvage that was killed has left
+            create(rebuilt, run, genesis)
+            with tempfile.TemporaryDirectory(dir=aside) as scratch:
+                # SQLite writes into what it opens: the copy stays as it is.
+                damaged = keep_aside(copy, Path(scratch))
+                head = _rebuild(path, damaged, rebuilt, run, genesis)
+            replay(rebuilt)  # nothing takes the place of a log before it is seen to be whole
+            rebuilt.replace(_finished(path))
+            sync_folder(path.parent)
+    except BaseException:
+        with suppress(OSError):
+            _clear(rebuilt)
+        shutil.rmtree(aside, ignore_errors=True)  # the log is as it was, and needs no copy
+        raise
     finish(path)
     return head
+
+
+def _clear(rebuilt: Path) -> None:
+    for rest in rebuilt.parent.glob(f"{rebuilt.name}*"):
+        rest.unlink()
+
+
+def _rebuild(path: Path, damaged: Path, rebuilt: Path, run: RunConfig, genesis: GlobalState) -> GlobalState:
+    head = genesis
+    with (
+        naming(path),
+        closing(connect(damaged, "mode=rw")) as old,
+        closing(connect(rebuilt, "mode=rw")) as new,
+    ):
+        promise = spelled_promise(_promise_of(old, path, run))
+        # Not into a write-ahead log: the main file has to be whole on its own, or this has to fail.
+        new.execute("PRAGMA journal_mode = DELETE")
+        new.execute("PRAGMA synchronous = FULL")
+        new.execute("BEGIN IMMEDIATE")
+        for link, state in _verified(old, run, genesis):
+            insert(new, state, link)
+            head = state
+        new.execute("INSERT INTO promise VALUES (1, ?, ?)", (promise, sha256(promise)))
+        new.execute("COMMIT")
+    return head
+
+
+def _promise_of(old: sqlite3.Connection, path: Path, run: RunConfig) -> Promise:
+    try:
+        if _document(old) != run.document():
+            raise UnusableState(f"{path}: too damaged to tell which run it belongs to", AS_NEW_PEER)
+        return read_promise(old, path)
+    except (sqlite3.Error, ValueError) as error:
+        if isinstance(error, sqlite3.Error) and not says_damaged(error):
+            raise  # the disk refuses
+        cause = f"{path}: too damaged to tell what this peer promised ({error})"
+        raise UnusableState(cause, AS_NEW_PEER) from error
 
 
 def finish(path: Path) -> None:
@@ -134,7 +168,7 @@ def _verified(
 ) -> Iterator[tuple[Link, GlobalState]]:
     # As many rounds from the beginning as can be read and verify.
     head = genesis
-    with suppress(sqlite3.Error, HistoryBroken):
+    with suppress(sqlite3.Error, HistoryBroken, TypeError):
         for round_id, sealed in damaged.execute("SELECT round_id, sealed FROM commits ORDER BY round_id"):
             query = "SELECT sealed FROM receipts WHERE round_id = ? ORDER BY position"
             receipts = tuple(row[0] for row in damaged.execute(query, (round_id,)))

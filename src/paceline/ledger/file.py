@@ -80,6 +80,19 @@ def naming(path: Path) -> Iterator[None]:
         raise LedgerError(f"{path}: {error}", "check the disk and the file's permissions") from error
 
 
+def says_damaged(error: sqlite3.Error) -> bool:
+    """Tell damaged content from a disk, or another process, that refuses.
+
+    Args:
+        error: What SQLite raised while reading.
+
+    Returns:
+        Whether the file holds something else than what was written; also when a table is missing.
+    """
+    damages = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+    return getattr(error, "sqlite_errorcode", None) in damages
+
+
 def connect(path: Path, how: str) -> sqlite3.Connection:
     """Open a connection without implicit transactions.
 

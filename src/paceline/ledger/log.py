@@ -14,7 +14,7 @@ from paceline.core.actions import Promise, contradiction
 from paceline.core.chain import Link
 from paceline.core.config import RunConfig
 from paceline.core.credits import credit, fold
-from paceline.core.errors import ForeignLog, LedgerError, RecordRejected
+from paceline.core.errors import ForeignLog, LedgerError, RecordRejected, UnusableState
 from paceline.core.records import CommitRecord, GlobalState
 from paceline.core.wire import unseal
 from paceline.ledger.damage import finish, keep_aside
@@ -59,7 +59,10 @@ class Ledger:
 
         Raises:
             ForeignLog: The file belongs to another run.
-            LedgerError: It is no run log, or is damaged (see `paceline.ledger.damage`). It is not touched.
+            UnusableState: It is no run log, of another version, or begins with other weights.
+            DamagedLog: Its content is not what was written (see `paceline.ledger.damage`).
+            HistoryBroken: So it is, and the round is known.
+            LedgerError: The disk refuses. In no case is the file touched.
         """
         finish(path)
         if not path.exists():
@@ -68,7 +71,10 @@ class Ledger:
         if replayed.run.digest() != run.digest():
             raise ForeignLog(str(path), replayed.run.run_id, run.run_id)
         if replayed.genesis != genesis:
-            raise LedgerError(f"{path}: its run began with other weights than this peer makes", REMEDY)
+            raise UnusableState(
+                f"{path}: its run began with other weights than this peer makes",
+                "use the versions of paceline and torch that the run began with",
+            )
         with naming(path):
             connection = connect(path, "mode=rw")
             connection.execute("PRAGMA foreign_keys = ON")
@@ -131,7 +137,8 @@ class Ledger:
     def fall_back(self, shared: GlobalState, aside: Path) -> None:
         """Give up the end of this history, to go on with another that shares its beginning.
 
-        The promise stays: what this peer has voted for stays true.
+        The promise goes, too: it was made to those of the branch that is left. In the round after `shared`,
+        where it would still bind, the other history is decided already.
 
         Args:
             shared: The commit to go back to: one of this log's.
@@ -149,6 +156,8 @@ class Ledger:
             with self._transaction() as connection:
                 for table in ("receipts", "commits"):
                     connection.execute(f"DELETE FROM {table} WHERE round_id > ?", (shared.round_id,))
+                connection.execute("DELETE FROM promise")
+            self._promise = Promise()
             self._head, self._balances = shared, fold(kept[1:])
             self._move_into_main_file()
 

@@ -13,7 +13,7 @@ from paceline.core.actions import Promise
 from paceline.core.chain import Link
 from paceline.core.config import RunConfig
 from paceline.core.credits import credit
-from paceline.core.errors import HistoryBroken, LedgerError
+from paceline.core.errors import DamagedLog, HistoryBroken, LedgerError, UnusableState
 from paceline.core.records import CommitRecord, Frozen, GlobalState
 from paceline.ledger.file import (
     APPLICATION_ID,
@@ -22,6 +22,7 @@ from paceline.ledger.file import (
     connect,
     is_genesis_of,
     read_promise,
+    says_damaged,
     spelled,
     write_ahead_log,
 )
@@ -119,37 +120,41 @@ def _replay_as(path: Path, how: str) -> Replay:
             return Replay(run, genesis, head, balances, read_promise(connection, path))
     except HistoryBroken as error:
         raise HistoryBroken(f"{path}, {error.where}", error.what) from error
-    except (sqlite3.Error, OSError) as error:
-        raise LedgerError(f"{path}: not a readable run log ({error})", REMEDY) from error
+    except sqlite3.Error as error:
+        if says_damaged(error):
+            raise DamagedLog(f"{path}: not a readable run log ({error})", REMEDY) from error
+        raise LedgerError(f"{path}: {error}", "check the disk and the file's permissions") from error
+    except OSError as error:
+        raise LedgerError(f"{path}: {error}", "check the disk and the file's permissions") from error
 
 
 def _check_file(connection: sqlite3.Connection, path: Path) -> None:
     if connection.execute("PRAGMA application_id").fetchone() != (APPLICATION_ID,):
-        raise LedgerError(f"{path} is not a run log of paceline", "check the path")
+        raise UnusableState(f"{path} is not a run log of paceline", "check the path")
     if connection.execute("PRAGMA user_version").fetchone() != (FORMAT,):
-        raise LedgerError(f"{path} is a run log of another version", "use the version that wrote it")
+        raise UnusableState(f"{path} is a run log of another version", "use the version that wrote it")
     damage = connection.execute("PRAGMA quick_check(1)").fetchone()
     if damage != ("ok",):
-        raise LedgerError(f"{path}: the file is damaged ({damage[0]})", REMEDY)
+        raise DamagedLog(f"{path}: the file is damaged ({damage[0]})", REMEDY)
     if connection.execute("PRAGMA foreign_key_check").fetchone() is not None:
-        raise LedgerError(f"{path}: it holds receipts of a round that it does not hold", REMEDY)
+        raise DamagedLog(f"{path}: it holds receipts of a round that it does not hold", REMEDY)
 
 
 def _read_meta(connection: sqlite3.Connection, path: Path) -> tuple[RunConfig, GlobalState]:
     meta = dict(connection.execute("SELECT key, value FROM meta"))
     if set(meta) != {"run", "genesis", "genesis_digest"}:
-        raise LedgerError(f"{path}: its beginning is incomplete", REMEDY)
+        raise DamagedLog(f"{path}: its beginning is incomplete", REMEDY)
     try:
         run = RunConfig.model_validate_json(meta["run"])
         genesis = GlobalState.model_validate_json(meta["genesis"])
     except (ValueError, RecursionError) as error:
-        raise LedgerError(f"{path}: its beginning is malformed", REMEDY) from error
+        raise DamagedLog(f"{path}: its beginning is malformed", REMEDY) from error
     if (run.document(), spelled(genesis)) != (meta["run"], meta["genesis"]):
-        raise LedgerError(f"{path}: its beginning is not spelled canonically", REMEDY)
+        raise DamagedLog(f"{path}: its beginning is not spelled canonically", REMEDY)
     if genesis.digest() != meta["genesis_digest"]:
-        raise LedgerError(f"{path}: its genesis is not the one that it began with", REMEDY)
+        raise DamagedLog(f"{path}: its genesis is not the one that it began with", REMEDY)
     if not is_genesis_of(run, genesis):
-        raise LedgerError(f"{path}: its genesis is not that of run {run.run_id}", REMEDY)
+        raise DamagedLog(f"{path}: its genesis is not that of run {run.run_id}", REMEDY)
     return run, genesis
 
 

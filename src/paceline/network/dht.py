@@ -29,6 +29,7 @@ from paceline.network.reunion import look_for_the_lost
 STARTUP_TIMEOUT_S = 60.0
 """How long the daemon may take to come up; hivemind's 15 s are too short on a loaded machine."""
 _EXIT_S = 1.0
+_NEIGHBOURS_S = 2.0
 _DEFAULTS: dict[str, Any] = {
     "startup_timeout": STARTUP_TIMEOUT_S,
     # Hivemind's check reads the key file as RSA and fails on Ed25519; a key's holder is guarded by a lock.
@@ -128,10 +129,13 @@ class PeerDht(DHT):  # type: ignore[misc]
         """Name those with whom the daemon is connected directly.
 
         Returns:
-            Multiaddrs with peer ids, as `initial_peers` takes them. They are where the others listen, since
-            libp2p calls from the port that it listens on.
+            Multiaddrs with peer ids, as `initial_peers` takes them; none when the node does not answer soon.
+            Unless a router has changed them, they are where the others listen: libp2p calls from there.
         """
-        return tuple(self.run_coroutine(_connected))
+        try:
+            return tuple(self.run_coroutine(_connected, return_future=True).result(_NEIGHBOURS_S))
+        except Exception:
+            return ()  # a convenience; whoever needs the node itself will notice
 
     def run(self) -> None:
         """Serve, in the forked process, until shut down or orphaned."""

@@ -34,20 +34,23 @@ def recall_neighbours(path: Path) -> tuple[str, ...]:
     return tuple(text for text in texts[:MOST] if _is_whole(text))
 
 
-def keep_neighbours(path: Path, addresses: Collection[str]) -> None:
+def keep_neighbours(path: Path, addresses: Collection[str], members: Collection[str] = ()) -> None:
     """Write addresses down, unless there are none: those of better days are worth more.
 
     Args:
         path: The file, replaced whole or not at all.
         addresses: Multiaddrs with peer ids.
+        members: Peer ids whose addresses come first, so that no crowd of strangers displaces them.
     """
-    chosen = sorted(addresses)[:MOST]
+    known = set(members)
+    ranked = sorted(addresses, key=lambda text: (text.rpartition("/p2p/")[2] not in known, text))
+    chosen = ranked[:MOST]
     if not chosen or tuple(chosen) == recall_neighbours(path):
         return
     unfinished = path.with_name(f"{path.name}.new")
     try:
         unfinished.write_text(json.dumps(chosen, indent=1) + "\n", encoding="utf-8")
-        Path(unfinished).replace(path)
+        unfinished.replace(path)
     except OSError:
         return  # a full disk has worse consequences elsewhere
 

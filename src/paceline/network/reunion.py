@@ -27,8 +27,8 @@ AT_ONCE = 8
 """So many of them are called each time, by lot."""
 REMEMBERED = 256
 """Nobody can fill the memory: of all others that a node has met, it remembers those that it has met last."""
-HANG_UP_S = 10.0
-"""Who has not answered for so long, longer than a lease, is dialled anew: its connection must be dead."""
+HANG_UP_S = 15.0
+"""Who has not answered for so long is dialled anew: a full line delays less, so the connection is dead."""
 _DIALLING_S = 20.0  # over a slow network a new connection takes seconds; more is given before it is dead, too
 FORGET_S = 6 * 3600.0
 """Who was missing for so long is not looked for any more, unless it is a seed."""
@@ -77,6 +77,20 @@ class Acquaintances:
         self._patient_until = {peer: self._patient_until.get(peer, now + HANG_UP_S) for peer in missing}
         return missing
 
+    def draw(self, missing: Sequence[PeerID], most: int) -> list[PeerID]:
+        """Choose whom to call now: by lot, but seeds always, be the crowd of others ever so large.
+
+        Args:
+            missing: What `missing` returned.
+            most: How many, seeds aside.
+
+        Returns:
+            Some of them.
+        """
+        seeds = [peer for peer in missing if peer in self._seeds]
+        others = [peer for peer in missing if peer not in self._seeds]
+        return [*seeds, *random.sample(others, min(most, len(others)))]
+
     def should_hang_up(self, peer: PeerID, now: float) -> bool:
         """Decide what to do about somebody missing that has not answered once more.
 
@@ -111,13 +125,16 @@ async def _search(node: DHTNode, acquaintances: Acquaintances) -> None:
         # Not in step with the others: two that call each other at the same moment are no better than one.
         await asyncio.sleep(EVERY_S * random.uniform(0.7, 1.3))
         missing = acquaintances.missing(list(table.peer_id_to_uid), time.monotonic())
-        called = missing if len(missing) <= AT_ONCE else random.sample(missing, AT_ONCE)
+        called = acquaintances.draw(missing, AT_ONCE)
         await asyncio.gather(*(_call(node, acquaintances, peer) for peer in called))
 
 
 async def _call(node: DHTNode, acquaintances: Acquaintances, peer: PeerID) -> None:
-    # Whoever answers is a neighbour again, on both sides. A failed call raises nothing.
-    answer = await node.protocol.call_ping(peer, validate=False)
+    # Whoever answers is a neighbour again, on both sides.
+    try:
+        answer = await node.protocol.call_ping(peer, validate=False)
+    except Exception:
+        answer = None  # hivemind raises whatever a malformed answer leads to; the search must outlive it
     if answer is None and acquaintances.should_hang_up(peer, time.monotonic()):
         with suppress(OSError, EOFError, P2PDaemonError):
             await node.p2p._client.disconnect(peer)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from paceline.core.config import RunConfig
-from paceline.core.errors import LedgerError, UnusableState
+from paceline.core.errors import DamagedLog, HistoryBroken
 from paceline.core.events import Emit, SetAside
 from paceline.core.records import GlobalState
 from paceline.ledger import Ledger, salvage
@@ -72,11 +72,7 @@ def open_ledger(path: Path, run: RunConfig, genesis: GlobalState, aside: Aside) 
     """
     try:
         return Ledger.open(path, run, genesis)
-    except UnusableState:
-        raise
-    except LedgerError as error:
-        if not path.is_file():
-            raise
+    except (DamagedLog, HistoryBroken) as error:
         folder = aside.fresh("damaged-log")
         head = salvage(path, run, genesis, folder)
         aside.tell(f"the run log is damaged ({error.cause}) and goes on after round {head.round_id}", folder)

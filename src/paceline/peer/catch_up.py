@@ -6,13 +6,14 @@ every byte of state against the digests in the last commit.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from paceline.core.chain import Link
 from paceline.core.config import RunConfig
-from paceline.core.errors import HistoryBroken, HistoryForked, TransferFailed
+from paceline.core.errors import HistoryBroken, HistoryForked, LeftFork, TransferFailed
 from paceline.core.events import DonorDropped, Emit
 from paceline.core.fork import find_fork
 from paceline.core.records import GlobalState, Vote
@@ -30,7 +31,7 @@ from paceline.network.transfer import (
 from paceline.peer.aside import Aside
 from paceline.peer.shelf import Shelf
 
-_HISTORY_TIMEOUT_S = 60.0
+_HISTORY_TIMEOUT_S = 120.0
 _MOST_COMPARED = 3
 
 
@@ -69,13 +70,12 @@ class CatchUp:
         """
         self._run, self._averager, self._shelf, self._num_elements = run, averager, shelf, num_elements
         self._aside, self._emit = aside, emit
+        self._deadline = 0.0
 
     def repair(
         self, ledger: Ledger, donors: tuple[str, ...], stands_on: str, heads: Mapping[str, str]
     ) -> CaughtUp:
         """Fetch all that follows the log's last commit, and the state at its end.
-
-        A peer whose log turns out to be a fork that the swarm has left gives up the end of it.
 
         Args:
             ledger: The run log; history that verifies is appended at once, so that nothing is fetched twice.
@@ -88,35 +88,35 @@ class CatchUp:
 
         Raises:
             TransferFailed: No donor had it, or what came did not match.
-            HistoryForked: Ours and theirs part, and it is not clear that the swarm lives on theirs.
+            HistoryForked: Ours and theirs part, and a quorum on theirs is not to be seen.
+            LeftFork: Ours and theirs part, and the end of ours has been given up.
         """
-        refused = self._extend(ledger, donors)
-        if ledger.head().digest() == stands_on:
-            if not self._leave_fork(ledger, donors, heads):
-                for donor, cause in refused.items():
-                    self._emit(DonorDropped(peer_id=donor, cause=cause))
-                raise TransferFailed("whoever claims to be ahead has no history that shows it", "go on")
-            self._extend(ledger, donors)
+        self._deadline = time.monotonic() + _HISTORY_TIMEOUT_S
+        self._extend(ledger, donors)
         head = ledger.head()
+        if head.digest() == stands_on:
+            self._leave_fork(ledger, donors, heads)
+            raise TransferFailed("whoever claims to be ahead has no history that shows it", "go on")
         if self._shelf.holds(head.round_id, head.weights_digest):
             return CaughtUp(head, self._shelf.promote(head), 0, ())
         path = self._shelf.committed(head.round_id)
-        fetched = self.fetch_result(head, donors, path)
+        try:
+            fetched = self.fetch_result(head, donors, path)
+        except TransferFailed:
+            self._leave_fork(ledger, donors, heads)  # nobody has the state of a branch that nobody is on
+            raise
         return CaughtUp(head, path, fetched.size_bytes, tuple(fetched.donors))
 
-    def _extend(self, ledger: Ledger, donors: tuple[str, ...]) -> dict[str, str]:
-        # What was wrong, by donor: whom a fork explains is not to blame.
-        refused = {}
+    def _extend(self, ledger: Ledger, donors: tuple[str, ...]) -> None:
         for donor in donors:
             try:
                 while page := self._history(ledger.head().round_id, donor):
                     for link in page:
                         ledger.append(link)
-            except (HistoryBroken, TransferFailed) as error:
-                refused[donor] = error.cause  # the next one may tell the truth
-        return refused
+            except (HistoryBroken, TransferFailed) as error:  # the next one may tell the truth
+                self._emit(DonorDropped(peer_id=donor, cause=error.cause))
 
-    def _leave_fork(self, ledger: Ledger, donors: tuple[str, ...], heads: Mapping[str, str]) -> bool:
+    def _leave_fork(self, ledger: Ledger, donors: tuple[str, ...], heads: Mapping[str, str]) -> None:
         for donor in donors[:_MOST_COMPARED]:
             try:
                 fork = find_fork(ledger.states(), self._whole_history(donor), self._run)
@@ -124,15 +124,15 @@ class CatchUp:
                 continue
             if fork is None:
                 continue
-            told = f"after round {fork.shared.round_id} this peer's history is not that of the swarm"
+            after_round = fork.shared.round_id
+            told = f"after round {after_round} this peer's history is not that of the swarm"
             if not fork.should_leave(heads, self._run):
                 raise HistoryForked(told)
             folder = self._aside.fresh("fork")
+            self._shelf.set_aside(after_round, folder)
             ledger.fall_back(fork.shared, folder)
-            self._shelf.set_aside(fork.shared.round_id, folder)
             self._aside.tell(told, folder)
-            return True
-        return False
+            raise LeftFork(after_round)
 
     def _whole_history(self, donor: str) -> Iterator[Link]:
         after_round = 0
@@ -175,7 +175,12 @@ class CatchUp:
         return outcome
 
     def _history(self, after_round: int, donor: str) -> tuple[Link, ...]:
-        limits = TransferLimits(total_s=_HISTORY_TIMEOUT_S)
+        # One deadline for all of a repair's history: whoever hands it out in crumbs must not keep this peer
+        # from its work. What has arrived is in the log, and the next repair goes on from there.
+        rest_s = self._deadline - time.monotonic()
+        if rest_s <= 0:
+            raise TransferFailed(f"history took longer than {_HISTORY_TIMEOUT_S:.0f} s", "it is tried again")
+        limits = TransferLimits(total_s=rest_s)
         found: FetchedHistory = self._averager.call(
             fetch_history,
             timeout_s=limits.total_s + limits.stall_s,

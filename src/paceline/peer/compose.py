@@ -117,7 +117,9 @@ def join(node: NodeConfig, target: Handout | str, emit_extra: Emit | None = None
             catch_up=catch_up,
             emit=emit,
             check_children=lambda: _check_children(dht, averager),
-            note_neighbours=lambda: keep_neighbours(folder.neighbours, dht.neighbours()),
+            note_neighbours=lambda: keep_neighbours(
+                folder.neighbours, dht.neighbours(), ledger.head().participating_nodes
+            ),
         )
         listening.refuse_twin()
         emit(

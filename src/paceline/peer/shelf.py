@@ -156,7 +156,8 @@ class Shelf:
         """
         folder.mkdir(parents=True, exist_ok=True)
         for path in sorted(self.folder.glob("*.safetensors")):
-            if int(path.stem.rpartition("-")[2]) > after_round:
+            number = path.stem.rpartition("-")[2]
+            if number.isdecimal() and int(number) > after_round:
                 path.replace(folder / path.name)
 
     def tidy(self, head: GlobalState) -> None:

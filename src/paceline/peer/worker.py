@@ -182,7 +182,7 @@ class Worker:
             weights=plan.samples,
             start_s=pace.start_s,
             stall_s=pace.stall_s,
-            total_s=reduce_limit_s(pace, plan.attempt, around.ledger.head().attempt),
+            total_s=reduce_limit_s(pace, plan.attempt),
         )
         self._reducing = order.key
         if self._stopping.is_set():

@@ -41,7 +41,8 @@ def fan_out(*sinks: Emit) -> Emit:
             except Exception as error:
                 if number not in told:
                     told.add(number)
-                    print(f"events are lost: {type(error).__name__}: {error}", file=sys.stderr)
+                    with suppress(OSError):  # standard error may be gone as well
+                        print(f"events are lost: {type(error).__name__}: {error}", file=sys.stderr)
 
     return emit
 
