@@ -189,7 +189,7 @@ def _networks() -> list[Fault]:
         ),
         Fault(
             "partition",
-            f"the network is cut into three and two, the coordinator among the two, and heals {PARTED_S:.0f} s later",
+            f"the network is cut 3 and 2, the coordinator among the two, and heals {PARTED_S:.0f} s later",
             "the three go on, the two commit nothing; healed, they catch up",
             partition,
             stage=NETWORK,

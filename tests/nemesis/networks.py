@@ -75,7 +75,8 @@ def partition(scene: Scene) -> None:
         scene.struck()
         place.lab.partition([*hosts(major), place.host("seed")], hosts(minor))
         scene.say(
-            f"{len(major)} and {len(minor)} are apart from round {scene.round_id}; the coordinator is with the fewer"
+            f"{len(major)} and {len(minor)} are apart from round {scene.round_id}; "
+            "the coordinator is with the fewer"
         )
         scene.measure(major)
         time.sleep(max(0.0, PARTED_S - (time.time() - scene.struck_at)))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from paceline.core.actions import Action, Promise, Publish
+from paceline.core.actions import Action, Promise, Publish, Repair
 from paceline.core.chain import genesis
 from paceline.core.records import PeerRecord, Vote
-from paceline.core.rounds import RoundMachine
+from paceline.core.rounds import RoundMachine, Staged
 from tests.protocol.said import heartbeat
 from tests.protocol.virtual import make_run, peer_ids
 
@@ -46,3 +46,16 @@ def test_whoever_has_voted_in_a_later_round_follows_nobody_in_an_earlier_one() -
 def test_whoever_has_voted_in_this_round_or_before_follows_the_others() -> None:
     for promised in (Promise(), Promise(term=1, vote=vote_in(1))):
         assert any(isinstance(action, Promise) for action in said_among_followers(promised))
+
+
+def test_a_restarted_peer_that_has_applied_what_it_voted_for_repairs_itself_at_once() -> None:
+    # Its checkpoint matches its old vote, and is no result of this round: there is no commit to wait for.
+    head = GENESIS.model_copy(update={"round_id": 1, "participating_nodes": PEERS, "samples": [1, 1, 1]})
+    digest = "ab" * 32
+    machine = RoundMachine(
+        RUN, PEERS[0], head, 0.0, Promise(term=1, vote=vote_in(1)), Staged(digest, digest, digest)
+    )
+    for number in (1, 2):
+        later = head.model_copy(update={"round_id": 5})
+        machine.notice(heartbeat(RUN, later, PEERS[number], term=1, coordinator=PEERS[1]), b"", 0.1)
+    assert any(isinstance(action, Repair) for action in machine.advance(0.1))

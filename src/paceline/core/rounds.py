@@ -80,7 +80,8 @@ class RoundMachine:
         self._leadership = Leadership(self.standing, now)
         self._coordination = Coordination()
         self._coordination.begin_round(now)
-        self._staged = staged
+        # Of a round that is committed since, it would only make this peer wait for a commit that it has.
+        self._staged = staged if self._voting.vote else None
         self._following: RoundPlan | None = None
         self._cancelled = False
         self._lag = Lag()
