@@ -77,7 +77,7 @@ def test_whichever_process_of_a_peer_dies_it_comes_back_under_its_name_and_commi
 
         assert kill_and_see_it_come_back(swarm, "peer-1", "main") == "killed by SIGKILL"
         told = kill_and_see_it_come_back(swarm, "peer-2", "daemon")
-        assert told == "this peer's DHT process died"  # it does not outlive its daemon
+        assert told == "this peer's network daemon process died"
         told = kill_and_see_it_come_back(swarm, "peer-3", "averager")
         assert told == "this peer's averager process died"
         assert kill_and_see_it_come_back(swarm, "peer-1", "DHT") == "this peer's DHT process died"

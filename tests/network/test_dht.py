@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hivemind.dht import DHT, DHTNode
 from hivemind.p2p import P2P
 from hivemind.utils import MPFuture, get_dht_time
 
@@ -96,6 +99,25 @@ def test_a_call_to_a_dead_node_raises_and_does_not_hang() -> None:
         dht.store("key", bytes(100_000), get_dht_time() + 60)
     assert time.monotonic() - began < 10.0
     dht.shutdown()
+
+
+async def _wait_unheld(_dht: DHT, _node: DHTNode) -> int:
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[int] = loop.create_future()
+    held_weakly = weakref.ref(answer)  # as asyncio's streams hold their readers
+
+    def come() -> None:
+        if (waiting := held_weakly()) is not None:
+            waiting.set_result(7)
+
+    loop.call_later(0.2, gc.collect)
+    loop.call_later(0.4, come)
+    return await answer
+
+
+def test_a_coroutine_is_not_collected_as_garbage_while_it_waits() -> None:
+    with PeerDht() as dht:
+        assert dht.run_coroutine(_wait_unheld, return_future=True).result(30.0) == 7
 
 
 def test_a_node_that_is_shut_down_has_not_lost_its_daemon() -> None:

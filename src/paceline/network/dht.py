@@ -8,6 +8,7 @@ The process is forked: start it in the main thread, before any other thread and 
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -28,6 +29,7 @@ from paceline.network.reunion import look_for_the_lost
 
 STARTUP_TIMEOUT_S = 60.0
 """How long the daemon may take to come up; hivemind's 15 s are too short on a loaded machine."""
+_running: set[asyncio.Task[Any]] = set()
 _EXIT_S = 1.0
 _NEIGHBOURS_S = 2.0
 _DEFAULTS: dict[str, Any] = {
@@ -52,6 +54,7 @@ class PeerDht(DHT):  # type: ignore[misc]
         The node ends when its daemon does.
         A call to a dead node raises and does not hang.
         Nodes that lost each other meet again.
+        A coroutine is not collected as garbage while it waits.
 
     Example:
         `dht = PeerDht(["/ip4/…/p2p/…"]); dht.start_or_raise(30.0); dht.get("key", latest=True)`
@@ -233,6 +236,17 @@ class PeerDht(DHT):  # type: ignore[misc]
             lambda promise: self._outer_pipe.send((method, [], kwargs | {"future": promise}))
         )
         return answer if return_future else answer.result()
+
+    async def _run_coroutine(self, coro: Callable[[DHT, DHTNode], Awaitable[Any]], future: Any) -> None:
+        # Hivemind keeps no reference to this task, and asyncio's streams hold their readers weakly: a task
+        # that waits for the daemon's answer could be collected as garbage, and end with GeneratorExit.
+        task = asyncio.current_task()
+        assert task is not None
+        _running.add(task)
+        try:
+            await super()._run_coroutine(coro, future)
+        finally:
+            _running.discard(task)
 
     def _obituary(self) -> ProcessDied:
         # Its pipes close a moment before it has an exit code.
