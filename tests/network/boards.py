@@ -77,7 +77,7 @@ class BoardPeer:
 
     def _signal(self, number: signal.Signals) -> None:
         os.kill(self.dht.pid, number)
-        until(lambda: Path(f"/proc/{self.dht.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "TZ")
+        until(lambda: _is_still(self.dht.pid))
 
     @property
     def maddrs(self) -> list[str]:
@@ -118,6 +118,14 @@ def boards() -> Iterator[Boards]:
         yield started
     finally:
         started.shutdown()
+
+
+def _is_still(pid: int) -> bool:
+    """Whether a process is stopped, or dead, or gone altogether."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "TZ"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def until(condition: Callable[[], object], limit_s: float = 60.0) -> None:
