@@ -20,6 +20,8 @@ from tests.nemesis.swarm import Loopback
 SHARE = 0.25
 """Processors' worth of one peer: five and a joiner leave a quarter of two cores to everything else."""
 START_SHARE = 2.0
+_FIRST = {"cpu.shares": "65536", "cpu.weight": "10000"}
+"""So that a peer gets its share when it wants it, whatever else runs on this machine."""
 SLOW_SHARE = 0.085
 """With it a peer trains four times slower: a third of it goes into what does not shrink, the network."""
 ROUNDS = 6
@@ -37,7 +39,10 @@ class SharedPlace(Loopback):
 
     def command(self, name: str, argv: Sequence[str]) -> list[str]:
         if name not in self.shares:
-            self.shares[name] = self._stack.enter_context(CpuShare(START_SHARE, name))
+            share = self.shares[name] = self._stack.enter_context(CpuShare(START_SHARE, name))
+            for file, weight in _FIRST.items():
+                if (share.path / file).exists():
+                    (share.path / file).write_text(weight)
         return self.shares[name].command(argv)
 
     def limit(self) -> None:
