@@ -9,6 +9,7 @@ from tests.nemesis import moments
 from tests.nemesis.crowds import less_than_half_killed, more_than_half_killed, power_cut, seed_gone
 from tests.nemesis.deaths import coordinator_killed, member_killed, part_killed
 from tests.nemesis.disks import disk_full, foreign_folder, history_forked, row_torn
+from tests.nemesis.lab_faults import long_partition, partition_in_pieces
 from tests.nemesis.networks import DELAY_S, LOSS, PARTED_S, RATE_MBIT, bad_network, partition
 from tests.nemesis.paces import joiner, slow_peer
 from tests.nemesis.pauses import PAUSE_S, stopped
@@ -192,6 +193,21 @@ def _networks() -> list[Fault]:
             f"the network is cut 3 and 2, the coordinator among the two, and heals {PARTED_S:.0f} s later",
             "the three go on, the two commit nothing; healed, they catch up",
             partition,
+            stage=NETWORK,
+        ),
+        Fault(
+            "partition-long",
+            "the network is cut 3 and 2 for 90 s, the seed among the two",
+            "the three go on, the two say that they wait; healed, they catch up within two rounds",
+            long_partition,
+            stage=NETWORK,
+        ),
+        Fault(
+            "partition-in-pieces",
+            "the network is cut 2, 2 and 1 for 60 s",
+            "nobody commits, all say so; healed, the same round commits",
+            partition_in_pieces,
+            closed_within_s=None,
             stage=NETWORK,
         ),
     ]
