@@ -28,6 +28,8 @@ ROUNDS = 6
 """Medians are taken over so many rounds."""
 MOST_GROWTH_BY_JOINER, MOST_GROWTH_BY_SLOW = 10.0, 30.0
 WITHIN_ROUNDS = 2
+LEAST_CREDIT = 90.0
+"""Percent of what a slow peer trained that it gets credit for: a last step may end as the roster is named."""
 
 
 class SharedPlace(Loopback):
@@ -161,6 +163,10 @@ def _judge_credit(scene: Scene, victim: Peer, witness: Peer, first: int) -> None
     scene.figures["rounds_with_it"] = len(taken)
     scene.figures["rounds_in_all"] = len(parts)
     scene.figures["samples_credited"] = sum(taken.values())
-    scene.figures["samples_trained_in_these"] = sum(done.get(r, 0) for r in taken)
+    trained = scene.figures["samples_trained_in_these"] = sum(done.get(r, 0) for r in taken)
+    share = 100.0 * sum(taken.values()) / max(trained, 1)
+    scene.reach(
+        100.0 - share, 100.0 - LEAST_CREDIT, f"percent of its training that {victim.name} got no credit for"
+    )
     scene.expect(taken, f"{victim.name} was in no roster")
     scene.expect(not measures.unearned(parts, done), f"{victim.name} got credit for what it did not train")

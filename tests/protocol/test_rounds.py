@@ -146,7 +146,7 @@ def test_a_restarted_voter_hands_on_the_plan_that_a_new_coordinator_must_finish(
 
     swarm.on_action = note_votes
     assert swarm.run(lambda: len(voted) == 3 and len(swarm.live()) == 2, 200)
-    staged = {peer.disk.staged for peer in swarm.peers.values()}
+    staged = {peer.disk.voted_for for peer in swarm.peers.values()}
     assert len(staged) == 1
     swarm.on_action = lambda peer, action: None
     for peer_id in peer_ids(3):
@@ -182,7 +182,7 @@ def test_whoever_votes_holds_the_result_on_its_disk() -> None:
             crashed.append(peer.peer_id)  # others must finish what it was about to commit
             swarm.stop(peer.peer_id)
         if isinstance(action, Publish) and isinstance(action.record, RoundReceipt) and action.record.complete:
-            held = peer.disk.staged
+            held = peer.disk.results.get(action.record.plan_digest)
             assert held is not None
             assert (held.plan_digest, held.weights_digest) == (
                 action.record.plan_digest,

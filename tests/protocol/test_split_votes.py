@@ -77,7 +77,7 @@ def plan_after(votes: dict[int, Vote | None], receipts: dict[int, Vote]) -> Roun
     standing = seen(votes, receipts)
     coordination = Coordination()
     coordination.begin_round(0.0)
-    coordination.watch(standing, 1.0)
+    coordination.arrivals.watch(standing, 1.0)
     actions = coordination.act(standing, 1.0)
     plans = [a.record for a in actions if isinstance(a, Publish) and isinstance(a.record, RoundPlan)]
     return plans[0] if plans else None

@@ -25,7 +25,7 @@ def test_nobody_waits_for_a_stranger_in_a_later_term_when_all_electors_have_fail
     standing.notice(training, b"", 0.0)
     coordination = Coordination()
     coordination.begin_round(0.0)
-    coordination.watch(standing, 0.5)
+    coordination.arrivals.watch(standing, 0.5)
     coordination.excluded = set(ELECTORS)
 
     assert not coordination.act(standing, 0.5)  # there is nobody to plan with: everybody gets another chance

@@ -31,7 +31,7 @@ PLAN = RoundPlan(
 def member(progress: Progress) -> RoundMachine:
     """Make a member that follows the plan's coordinator, like everybody else, and has trained so far."""
     machine = RoundMachine(RUN, PEERS[0], GENESIS, 0.0)
-    machine.trained(progress)
+    machine.trained(progress, 0.0)
     for number in (1, 2):
         record = heartbeat(RUN, GENESIS, PEERS[number], term=1, coordinator=PEERS[1])
         machine.notice(record, b"", 1.0)

@@ -50,11 +50,15 @@ def make_run(founders: list[str], quorum_departure_s: float = 300.0, **overrides
 
 @dataclass
 class Disk:
-    """What survives a crash."""
+    """What survives a crash. A result stays, whatever becomes of later attempts: somebody voted for it."""
 
     chain: list[GlobalState]
     promised: Promise = field(default_factory=Promise)
-    staged: Staged | None = None
+    results: dict[str, Staged] = field(default_factory=dict)
+
+    @property
+    def voted_for(self) -> Staged | None:
+        return self.results.get(self.promised.vote.plan_digest) if self.promised.vote else None
 
 
 @dataclass
@@ -101,7 +105,9 @@ class VirtualSwarm:
 
     def start(self, peer_id: str, disk: Disk | None = None, speed: float = 1.0) -> VirtualPeer:
         disk = disk or Disk([self.genesis])
-        machine = RoundMachine(self.run_config, peer_id, disk.chain[-1], self.now, disk.promised, disk.staged)
+        machine = RoundMachine(
+            self.run_config, peer_id, disk.chain[-1], self.now, disk.promised, disk.voted_for
+        )
         old = self.peers.get(peer_id)
         peer = VirtualPeer(peer_id, disk, speed, machine, life=old.life + 1 if old else 0)
         self.peers[peer_id] = peer
@@ -165,7 +171,8 @@ class VirtualSwarm:
             return
         if peer.machine.phase is Phase.TRAIN and peer.peer_id not in self.asleep:
             steps = peer.machine.progress.inner_step + 1
-            peer.machine.trained(Progress(steps, steps * 8, 8.0, 2.0))
+            speed = 8 / (0.5 * peer.speed)
+            peer.machine.trained(Progress(steps, steps * 8, speed, 2.0), self.now)
         step_s = 0.5 * peer.speed * self.rng.uniform(0.9, 1.1)
         self.after(step_s, lambda: self._train(peer))
 
@@ -244,11 +251,13 @@ class VirtualSwarm:
         assert plan.adopts is not None
         wanted = Staged(plan.adopts.plan_digest, plan.adopts.weights_digest, plan.adopts.momentum_digest)
         near = [self.peers[d] for d in donors if self.peers[d].alive and self.peers[d].group == peer.group]
-        found = wanted if any(donor.disk.staged == wanted for donor in near) else None
+        holders = [each for each in (peer, *near) if each.disk.results.get(wanted.plan_digest) == wanted]
+        found = wanted if holders else None
         self._stage(peer, plan, found, "")
 
     def _stage(self, peer: VirtualPeer, plan: RoundPlan, staged: Staged | None, blamed: str) -> None:
-        peer.disk.staged = staged
+        if staged is not None:
+            peer.disk.results[staged.plan_digest] = staged
         peer.machine.reduced(plan, staged, blamed)
         self._carry_out(peer, peer.machine.take_pending())
 

@@ -147,7 +147,8 @@ class PaceConfig(Frozen):
     reduce_s: Annotated[float, Field(ge=2, le=7200)] = 120.0
     """How long the first attempt of a round may take altogether; later ones get up to eight times as long."""
     grace_s: Annotated[float, Field(ge=0, le=600)] = 4.0
-    """How long to wait for the rest of the receipts once a quorum is there."""
+    """How long to wait at most for the rest of the receipts once a quorum is there; those that have come tell
+    how long it is worth it."""
 
 
 class RunConfig(Frozen):

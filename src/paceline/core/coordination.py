@@ -8,25 +8,26 @@ round can ever be committed (Paxos, with the averaged weights as the value).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from paceline.core.actions import Action, Publish, Tell
+from paceline.core.arrivals import Arrivals
+from paceline.core.config import PaceConfig
 from paceline.core.decided import perhaps_decided
 from paceline.core.events import AttemptVoided, RoundPlanned
 from paceline.core.members import choose_members, sensible
-from paceline.core.pace import MOST_PATIENT_ATTEMPT, may_arrive, reduce_limit_s, straggler_deadline
+from paceline.core.pace import MOST_PATIENT_ATTEMPT, reduce_limit_s, straggler_deadline
 from paceline.core.records import (
     MAX_MEMBERS,
     CommitRecord,
     GlobalState,
     PeerRecord,
-    Phase,
     RoundPlan,
     RoundReceipt,
     Vote,
 )
-from paceline.core.standing import Sighting, Standing
+from paceline.core.standing import Standing
 
 _RETRY_S, _MAX_RETRY_S = 0.5, 5.0
 
@@ -40,18 +41,19 @@ class Coordination:
         planned_at: When it was published, in monotonic seconds.
         excluded: Peers that failed an attempt of this round.
         committed: Whether the commit has been published.
+        arrivals: Who has finished training.
     """
 
     plan: RoundPlan | None = None
     planned_at: float = 0.0
     excluded: set[str] = field(default_factory=set)
     committed: bool = False
+    arrivals: Arrivals = field(default_factory=Arrivals)
     _place: tuple[int, int] = (0, 0)
     _next_attempt: int = 0
     _may_choose: bool = False
     _quorum_at: float | None = None
-    _arrivals: dict[str, float] = field(default_factory=dict)
-    _round_started_at: float = 0.0
+    _voted_after_s: dict[str, float] = field(default_factory=dict)
     _not_before: float = 0.0
 
     def begin_round(self, now: float) -> None:
@@ -61,18 +63,8 @@ class Coordination:
             now: Monotonic seconds.
         """
         self.plan, self.committed, self.excluded = None, False, set()
-        self._arrivals, self._round_started_at, self._not_before = {}, now, now
-
-    def watch(self, standing: Standing, now: float) -> None:
-        """Note who has finished training, whoever coordinates: the pace must survive a coordinator.
-
-        Args:
-            standing: What this peer knows.
-            now: Monotonic seconds.
-        """
-        for peer, record in standing.in_sync(now).items():
-            if record.phase is not Phase.TRAIN and peer not in self._arrivals:
-                self._arrivals[peer] = now - self._round_started_at
+        self._not_before = now
+        self.arrivals.begin_round(now)
 
     def act(self, standing: Standing, now: float) -> list[Action]:
         """Do what an established coordinator does now.
@@ -176,7 +168,7 @@ class Coordination:
         return plan
 
     def _announce(self, plan: RoundPlan, now: float) -> list[Action]:
-        self.plan, self.planned_at, self._quorum_at = plan, now, None
+        self.plan, self.planned_at, self._quorum_at, self._voted_after_s = plan, now, None, {}
         told = RoundPlanned(
             round_id=plan.round_id, term=plan.term, attempt=plan.attempt, members=len(plan.roster)
         )
@@ -187,30 +179,7 @@ class Coordination:
         never_seen = [peer for peer in electors if peer not in standing.peers]
         if never_seen and now < standing.started_at + standing.run.pace.gather_s:
             return True
-        # Joiners take part with whatever they have, but nobody waits for them.
-        expected = set(standing.in_sync(now)) | {
-            peer for peer, r in standing.live(now).items() if r.round_id == standing.round_id - 1
-        }
-        # Nor for one that has promised a later term: it can't follow until this one ends.
-        expected = {peer for peer in expected if standing.peers[peer].record.term <= standing.term}
-        expected = (expected & electors or expected) - self.excluded
-        arrived = {peer: at for peer, at in self._arrivals.items() if peer in expected and peer in ready}
-        if len(arrived) == len(expected):
-            return False
-        deadline = straggler_deadline(list(arrived.values()), len(expected))
-        if deadline is None:
-            return True
-        late = expected - arrived.keys()
-        return now < self._round_started_at + deadline and any(
-            self._may_arrive(standing.peers[peer], standing, deadline) for peer in late
-        )
-
-    def _may_arrive(self, seen: Sighting, standing: Standing, deadline: float) -> bool:
-        record = seen.record
-        if record.round_id < standing.round_id:
-            return True  # it has not begun yet
-        trained_s = seen.seen_at - self._round_started_at
-        return may_arrive(trained_s, record.inner_step, standing.run.inner_steps, deadline)
+        return self.arrivals.are_awaited(ready, self.excluded, standing, now)
 
     def _judge(self, plan: RoundPlan, standing: Standing, now: float) -> list[Action]:
         receipts = standing.receipts_of(plan.ballot)
@@ -218,19 +187,28 @@ class Coordination:
         live = standing.live(now)
         asked = plan.roster if plan.adopts is None else standing.followers(standing.term, standing.me)
         silent = {peer for peer in asked if peer not in receipts}
-        waiting = {peer for peer in silent if peer in live and peer not in self.excluded}
+        anew = set() if plan.adopts else _started_anew(plan, live)
+        waiting = {peer for peer in silent - anew if peer in live and peer not in self.excluded}
+        for peer in receipts:
+            self._voted_after_s.setdefault(peer, now - self.planned_at)
+        pace = standing.run.pace
         if winners and standing.is_quorum(winners, plan.departed):
             self._quorum_at = now if self._quorum_at is None else self._quorum_at
-            if not waiting or now >= self._quorum_at + standing.run.pace.grace_s:
+            if not waiting or now >= self._grace_ends_at(len(asked), self._quorum_at, pace):
                 return self._commit(plan, receipts[winners[0]], standing)
             return []
-        pace = standing.run.pace
         limit_s = pace.start_s + reduce_limit_s(pace, plan.attempt)
         if now >= self.planned_at + limit_s:
             return self._void("not enough receipts in time", receipts, silent, now)
         if plan.adopts is None and not waiting:
             return self._void("too few members got the whole average", receipts, silent, now)
         return []
+
+    def _grace_ends_at(self, num_asked: int, quorum_at: float, pace: PaceConfig) -> float:
+        # Whoever has the result and votes too late loses nothing by a commit that did not wait for it.
+        deadline = straggler_deadline(list(self._voted_after_s.values()), num_asked)
+        longest = quorum_at + pace.grace_s
+        return longest if deadline is None else min(longest, self.planned_at + deadline)
 
     def _commit(self, plan: RoundPlan, receipt: RoundReceipt, standing: Standing) -> list[Action]:
         self.committed = True
@@ -257,6 +235,12 @@ class Coordination:
         self.excluded |= silent | worst
         self._not_before = now + min(plan.attempt * _RETRY_S, _MAX_RETRY_S)
         return [Tell(AttemptVoided(round_id=plan.round_id, attempt=plan.attempt, cause=cause))]
+
+
+def _started_anew(plan: RoundPlan, live: Mapping[str, PeerRecord]) -> set[str]:
+    # Members that no longer have what the plan counts on, as after a restart: they can't follow it.
+    weights = dict(zip(plan.roster, plan.samples, strict=True))
+    return {peer for peer, weight in weights.items() if peer in live and live[peer].samples < weight}
 
 
 def _first_attempt(standing: Standing) -> int:

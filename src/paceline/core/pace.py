@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from statistics import median
+from typing import Protocol
 
 from paceline.core.config import PaceConfig
 
@@ -35,20 +37,54 @@ def reduce_limit_s(pace: PaceConfig, attempt: int) -> float:
     return float(pace.reduce_s * 2 ** min(attempt, MOST_PATIENT_ATTEMPT))
 
 
-def may_arrive(trained_s: float, inner_step: int, of_steps: int, deadline_s: float) -> bool:
-    """Judge by a peer's pace so far whether waiting for it may be worth it.
+class Trained(Protocol):
+    """How far a peer has trained: its own progress, or another's heartbeat."""
+
+    @property
+    def inner_step(self) -> int:
+        """Steps done."""
+
+    @property
+    def samples(self) -> int:
+        """Sequences trained on."""
+
+    @property
+    def samples_per_s(self) -> float:
+        """Recent speed."""
+
+
+def left_s(trained: Trained, steps: int) -> float | None:
+    """Tell how long a peer takes for more steps at its recent speed.
 
     Args:
-        trained_s: Seconds into the round when it had done so much.
-        inner_step: Steps that it had done.
-        of_steps: Steps to do.
-        deadline_s: Seconds into the round until which others would wait.
+        trained: How far it has trained.
+        steps: How many more.
 
     Returns:
-        False when it would finish only after the deadline, should it go on as before; a peer that has not
-        told of a step yet may do anything.
+        Seconds; None while it has not told of a step.
     """
-    return inner_step == 0 or trained_s * of_steps / inner_step <= deadline_s
+    if not (trained.inner_step and trained.samples and trained.samples_per_s):
+        return None
+    return steps * trained.samples / trained.inner_step / trained.samples_per_s
+
+
+def closing_s(arrivals_s: Sequence[float]) -> float:
+    """Foresee when training ends for a swarm whose peers go on as they do.
+
+    The coordinator goes on without whoever can't come before the deadline that the others set.
+
+    Args:
+        arrivals_s: When each peer finishes training, in seconds from the start of the round; at least one.
+
+    Returns:
+        When the last of those finishes for whom the others would wait.
+    """
+    ordered = sorted(arrivals_s)
+    for here, (last, following) in enumerate(pairwise(ordered), start=1):
+        deadline = straggler_deadline(ordered[:here], len(ordered))
+        if deadline is not None and following > deadline:
+            return last
+    return ordered[-1]
 
 
 def straggler_deadline(arrivals_s: Sequence[float], num_expected: int) -> float | None:

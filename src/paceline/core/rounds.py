@@ -102,14 +102,18 @@ class RoundMachine:
         """
         self.standing.notice(record, sealed, now)
 
-    def trained(self, progress: Progress) -> None:
-        """Note an inner step.
+    def trained(self, progress: Progress, now: float) -> None:
+        """Note an inner step: the last one that is asked for, or that is of use, ends this peer's training.
 
         Args:
             progress: The round's progress including that step.
+            now: Monotonic seconds.
         """
         self.progress = progress
-        if self.phase is Phase.TRAIN and progress.inner_step >= self.standing.run.inner_steps:
+        if self.phase is not Phase.TRAIN:
+            return
+        has_all = progress.inner_step >= self.standing.run.inner_steps
+        if has_all or self._coordination.arrivals.is_over(progress, self.standing, now):
             self.phase = Phase.WAIT
 
     def reduced(self, plan: RoundPlan, staged: Staged | None, blamed: str = "") -> None:
@@ -157,7 +161,7 @@ class RoundMachine:
             now: Monotonic seconds.
         """
         self.phase = Phase.TRAIN
-        self.trained(self.progress)
+        self.trained(self.progress, now)
         self._lag.failed(now)
 
     def lost_result(self, now: float) -> None:
@@ -193,11 +197,17 @@ class RoundMachine:
         if self.phase not in (Phase.APPLY, Phase.REPAIR) and not self._voting.was_further:
             actions += self._choose_coordinator(now)
             actions += self._follow_plan(now)
-            self._coordination.watch(self.standing, now)
+            self._notice_arrivals(now)
             actions += self._lead(now)
         waits = self.phase is Phase.WAIT and self._finished_at is None
         actions += self.voice.complain(self.standing, waits=waits, now=now)
         return [*actions, *self._speak(now), *self._finish(now)]
+
+    def _notice_arrivals(self, now: float) -> None:
+        arrivals = self._coordination.arrivals
+        arrivals.watch(self.standing, now)
+        late = arrivals.lags or arrivals.are_half(self.standing, now)
+        self.voice.is_late = late and self.phase is Phase.TRAIN
 
     def _notice_standstill(self, now: float) -> None:
         # A stopped process must not wake up and take all others for dead.

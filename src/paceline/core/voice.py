@@ -13,6 +13,8 @@ from paceline.core.records import PeerRecord, Phase, Vote
 from paceline.core.standing import Standing
 
 HEARTBEAT_S = 2.0
+LATE_HEARTBEAT_S = 0.5
+"""The same for a peer that still trains while others wait: its latest steps decide about its part."""
 _COMPLAIN_EVERY_S = 10.0
 _WONDER_EVERY_S = 30.0
 
@@ -40,6 +42,7 @@ class Voice:
     Attributes:
         boot_id: Random per start, in every heartbeat.
         metrics_address: `host:port` of the Prometheus endpoint, in every heartbeat.
+        is_late: Whether this peer trains longer than others, or will.
     """
 
     def __init__(self, now: float) -> None:
@@ -50,6 +53,7 @@ class Voice:
         """
         self.boot_id = ""
         self.metrics_address = ""
+        self.is_late = False
         self._said: tuple[object, ...] = ()
         self._said_at = float("-inf")
         self._told_phase: Phase | None = None
@@ -73,7 +77,7 @@ class Voice:
         """
         acts = standing.coordinator == standing.me and standing.hears_quorum(now)
         says = (standing.round_id, phase, standing.term, standing.coordinator, vote, acts)
-        if says == self._said and now < self._said_at + HEARTBEAT_S:
+        if says == self._said and now < self._said_at + (LATE_HEARTBEAT_S if self.is_late else HEARTBEAT_S):
             return []
         self._said, self._said_at = says, now
         told: list[Action] = []

@@ -164,7 +164,7 @@ class Pacer:
         """
         with self._lock:
             before = self.machine.phase
-            self.machine.trained(progress)
+            self.machine.trained(progress, time.monotonic())
             if self.machine.phase is not before:
                 self._wake.set()
 
@@ -228,7 +228,8 @@ class Pacer:
             self._error.__cause__ = error
 
     def _pause_s(self) -> float:
-        unhurried = self.machine.phase is Phase.TRAIN and not self.machine.is_coordinator
+        machine = self.machine
+        unhurried = machine.phase is Phase.TRAIN and not (machine.is_coordinator or machine.voice.is_late)
         return self._duties.poll_s * (_UNHURRIED if unhurried else 1.0)
 
     def _turn(self) -> None:

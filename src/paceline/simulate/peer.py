@@ -232,8 +232,8 @@ class VirtualPeer:
     def _step(self) -> None:
         machine = self.machine
         if machine.phase is Phase.TRAIN:
-            steps = machine.progress.inner_step + 1
-            machine.trained(Progress(steps, steps * _SAMPLES, _SAMPLES / self.slowness, 2.0))
+            steps, speed = machine.progress.inner_step + 1, _SAMPLES / (_STEP_S * self.slowness)
+            machine.trained(Progress(steps, steps * _SAMPLES, speed, 2.0), self._swarm.now)
             if machine.phase is not Phase.TRAIN:
                 self.wake_within(0.0)
         self._work()
