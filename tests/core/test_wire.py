@@ -72,7 +72,7 @@ def test_every_record_comes_back_as_it_was_sealed(record: Record) -> None:
 
 @pytest.mark.parametrize("kind", sorted(RECORD_TYPES))
 def test_the_strategy_makes_every_kind_of_record(kind: str) -> None:
-    # Draws depend on what modules are loaded, also derandomized ones: so this looks for each kind until it comes.
+    # Draws depend on what modules are loaded, also derandomized ones: so it looks for a kind until it comes.
     patient = settings(
         max_examples=2000,
         deadline=None,

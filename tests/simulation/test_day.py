@@ -74,7 +74,7 @@ def test_virtual_peers_have_ids_like_real_ones() -> None:
 
 def test_a_peer_that_is_made_to_leave_while_it_leaves_comes_back_once() -> None:
     swarm = VirtualSwarm(1, virtual_run(3))
-    trouble = Trouble(swarm, 3)
+    trouble = Trouble(swarm, 3, first_ambush=0)
     leaver = swarm.peers[peer_name(0)]
     dismissed: list[object] = []
 

@@ -79,7 +79,7 @@ def live_through(
     swarm = VirtualSwarm(seed, run, machine_type)
     swarm.tell = tell
     violation, what, quiet_at = "", "", 0.0
-    trouble = Trouble(swarm, num_peers)
+    trouble = Trouble(swarm, num_peers, first_ambush=seed)
     try:
         swarm.run(lambda: False, rng.uniform(15.0, 35.0))
         trouble.make_peace()

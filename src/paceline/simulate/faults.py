@@ -57,19 +57,22 @@ class Trouble:
         faults: Names of what it has done.
     """
 
-    def __init__(self, swarm: VirtualSwarm, num_peers: int) -> None:
+    def __init__(self, swarm: VirtualSwarm, num_peers: int, first_ambush: int) -> None:
         """Choose the day's taste and start its peers.
 
         Args:
             swarm: Whom to hurt.
             num_peers: How many identities there are from the beginning.
+            first_ambush: Chooses the ambush with which the day begins; over many days each kind has its turn.
         """
         self.faults: set[str] = set()
         self._swarm, self._rng = swarm, swarm.rng
         self._num_names = num_peers
         self._dead: list[str] = []
         self._gone: set[str] = set()
-        self._ambush: Ambush | None = None
+        which, where = divmod(first_ambush, len(_MOMENTS))
+        strikes = self._strikes()
+        self._ambush: Ambush | None = self._lain(_MOMENTS[where], strikes[which % len(strikes)])
         kinds: tuple[Callable[[], None], ...] = (
             self._crash, self._restart, self._replace, self._damage, self._pause, self._slow,
             self._divide, self._isolate, self._heal, self._weather, self._clock, self._lie_in_wait,
@@ -296,7 +299,10 @@ class Trouble:
         self._swarm.note(str(luck))
 
     def _lie_in_wait(self) -> None:
-        strikes = (
-            self._kill, self._kill, self._stop, self._cut_off, self._dismiss, self._be_joined,
-        )  # fmt: skip
-        self._ambush = Ambush(self._rng.choice(_MOMENTS), self._rng.random() < 0.7, self._rng.choice(strikes))
+        self._ambush = self._lain(self._rng.choice(_MOMENTS), self._rng.choice(self._strikes()))
+
+    def _lain(self, moment: type | str, strike: Callable[[VirtualPeer], None]) -> Ambush:
+        return Ambush(moment, self._rng.random() < 0.7, strike)
+
+    def _strikes(self) -> tuple[Callable[[VirtualPeer], None], ...]:
+        return self._kill, self._kill, self._stop, self._cut_off, self._dismiss, self._be_joined
