@@ -194,12 +194,16 @@ class Trouble:
             self._swarm.note(f"the clock of {peer.peer_id} is set {peer.skew_s:+.0f} s off")
 
     def _join(self) -> None:
-        # Without founders, only as many as `min_members` is meant for may decide who goes first.
-        begun = self._swarm.config.quorum.founders or self._swarm.witness.height
-        if begun and len(self._swarm.up()) < 16:
+        if self._has_begun() and len(self._swarm.up()) < 16:
             peer = self._swarm.start(peer_name(self._num_names))
             peer.skew_s = self._rng.uniform(-MAX_SKEW_S, MAX_SKEW_S)
             self._num_names += 1
+
+    def _has_begun(self) -> bool:
+        # Without founders, only as many as `min_members` is meant for may decide who goes first. Who comes later
+        # must find nobody with whom to begin the run once more.
+        there = [peer for peer_id, peer in self._swarm.peers.items() if peer_id not in self._gone]
+        return bool(self._swarm.config.quorum.founders) or all(peer.disk.head.round_id for peer in there)
 
     def _be_joined(self, peer: VirtualPeer) -> None:
         self._join()
