@@ -200,8 +200,8 @@ class Trouble:
             self._num_names += 1
 
     def _has_begun(self) -> bool:
-        # Without founders, only as many as `min_members` is meant for may decide who goes first. Whoever comes
-        # later must find nobody with whom to begin the run once more.
+        # Without founders, only as many as `min_members` is meant for may decide who goes first.
+        # Whoever comes later must find nobody with whom to begin the run once more.
         there = [peer for peer_id, peer in self._swarm.peers.items() if peer_id not in self._gone]
         return bool(self._swarm.config.quorum.founders) or all(peer.disk.head.round_id for peer in there)
 
