@@ -1,0 +1,69 @@
+"""Aggregators: the rules that combine what the members of a round report into one vector.
+
+An aggregator is called with one vector per member, in roster order (None for who reports nothing), and one
+weight per member. Whoever needs the mean takes it from here: the reducers of a swarm are handed it by
+`paceline.peer.compose`, and `paceline.federation` calls it itself.
+
+    >>> weighted_mean([np.float32([1, 2]), np.float32([3, 6])], (1, 3)).tolist()
+    [2.5, 5.0]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatT = TypeVar("FloatT", np.float32, np.float64)
+
+
+def shares(weights: Sequence[int], dtype: type[FloatT]) -> tuple[FloatT, ...]:
+    """Turn weights into factors: normalised in float64, then rounded, on every platform alike.
+
+    Args:
+        weights: Samples per member, not all 0.
+        dtype: Type of the factors.
+
+    Returns:
+        One factor per member; together 1, up to rounding.
+    """
+    total = sum(weights)
+    return tuple(dtype(weight / total) for weight in weights)
+
+
+def weighted_mean(inputs: Sequence[NDArray[FloatT] | None], weights: Sequence[int]) -> NDArray[FloatT]:
+    """Average in roster order, each product and each sum rounded on its own, in the type of the inputs.
+
+    In float32, whose bits the peers of a swarm agree on, each vector is multiplied by its share. In float64
+    the division comes last, so that ten ones average to 1 and equal weights give just what `sum(values) /
+    len(values)` gives; only where that sum would be infinite does it go by shares as well.
+
+    Args:
+        inputs: Values per member, all `[n]` and all float32 or all float64; None for a member that
+            contributes nothing.
+        weights: Samples per member, not all 0.
+
+    Returns:
+        `[n]`: the same bits on every platform, since IEEE 754 defines every step. Infinite where values
+        near the type's limit add up to more.
+    """
+    dtype: Any = next(values.dtype.type for values in inputs if values is not None)
+    if dtype is np.float64:
+        mean = _sum(inputs, [dtype(weight) for weight in weights])
+        mean /= sum(weights)
+        if np.isfinite(mean).all():
+            return mean
+    return _sum(inputs, shares(weights, dtype))
+
+
+def _sum(inputs: Sequence[NDArray[FloatT] | None], factors: Sequence[FloatT]) -> NDArray[FloatT]:
+    total: NDArray[FloatT] | None = None
+    with np.errstate(over="ignore", invalid="ignore"):
+        for values, factor in zip(inputs, factors, strict=True):
+            if values is not None:
+                term = values * factor
+                total = term if total is None else np.add(total, term, out=total)
+    assert total is not None, "at least one member has weight"
+    return total
