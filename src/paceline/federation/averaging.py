@@ -69,8 +69,10 @@ def as_array(vector: list[float] | Dense) -> Array:
     if hasattr(given, "detach"):
         given = given.detach().cpu()
         given = given.float() if given.dtype.itemsize < 4 else given  # numpy has no bfloat16
-    array = np.asarray(given)
-    return array.astype(np.float64 if array.dtype.itemsize > 4 else np.float32, copy=False)
+    array: NDArray[Any] = np.asarray(given)
+    if array.dtype.itemsize > 4:
+        return array.astype(np.float64, copy=False)
+    return array.astype(np.float32, copy=False)
 
 
 def _mean(name: str, updates: Sequence[LocalUpdate]) -> list[float]:
@@ -95,7 +97,7 @@ def _check_lengths(name: str, updates: Sequence[LocalUpdate]) -> None:
         ours, due = len(update.gradients[name]), len(first.gradients[name])
         if ours != due:
             raise ValueError(
-                f"under {name!r}, node {first.node_id!r} has {due} values and node {update.node_id!r} has {ours}"
+                f"{name!r} has {due} values at node {first.node_id!r} and {ours} at node {update.node_id!r}"
             )
 
 

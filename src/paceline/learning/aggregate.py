@@ -16,21 +16,21 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-FloatT = TypeVar("FloatT", np.float32, np.float64)
+FloatT = TypeVar("FloatT", bound="np.floating[Any]")
 
 
-def shares(weights: Sequence[int], dtype: type[FloatT]) -> tuple[FloatT, ...]:
+def shares(weights: Sequence[int], kind: type[FloatT]) -> tuple[FloatT, ...]:
     """Turn weights into factors: normalised in float64, then rounded, on every platform alike.
 
     Args:
         weights: Samples per member, not all 0.
-        dtype: Type of the factors.
+        kind: Type of the factors.
 
     Returns:
         One factor per member; together 1, up to rounding.
     """
     total = sum(weights)
-    return tuple(dtype(weight / total) for weight in weights)
+    return tuple(kind(weight / total) for weight in weights)
 
 
 def weighted_mean(inputs: Sequence[NDArray[FloatT] | None], weights: Sequence[int]) -> NDArray[FloatT]:
@@ -49,16 +49,16 @@ def weighted_mean(inputs: Sequence[NDArray[FloatT] | None], weights: Sequence[in
         `[n]`: the same bits on every platform, since IEEE 754 defines every step. Infinite where values
         near the type's limit add up to more.
     """
-    dtype: Any = next(values.dtype.type for values in inputs if values is not None)
-    if dtype is np.float64:
-        mean = _sum(inputs, [dtype(weight) for weight in weights])
-        mean /= sum(weights)
+    kind: Any = next(values.dtype.type for values in inputs if values is not None)
+    if kind is np.float64:
+        mean = _sum(inputs, [kind(weight) for weight in weights])
+        np.divide(mean, sum(weights), out=mean)
         if np.isfinite(mean).all():
             return mean
-    return _sum(inputs, shares(weights, dtype))
+    return _sum(inputs, shares(weights, kind))
 
 
-def _sum(inputs: Sequence[NDArray[FloatT] | None], factors: Sequence[FloatT]) -> NDArray[FloatT]:
+def _sum(inputs: Sequence[NDArray[FloatT] | None], factors: Sequence[Any]) -> NDArray[FloatT]:
     total: NDArray[FloatT] | None = None
     with np.errstate(over="ignore", invalid="ignore"):
         for values, factor in zip(inputs, factors, strict=True):
