@@ -44,6 +44,10 @@ class IdentityError(PacelineError):
     """A peer's key is unreadable, malformed, or in use by a live peer."""
 
 
+class IdentityInUse(IdentityError):
+    """Another process on this machine holds the identity."""
+
+
 class JoinError(PacelineError):
     """The swarm could not be joined."""
 
@@ -67,6 +71,10 @@ class RunMismatch(JoinError):
             f"this run's digest is {ours}, the swarm's is {theirs}",
             "take the run.json of the swarm you want to join, or other seeds",
         )
+
+
+class SwarmStalled(PacelineError):
+    """A swarm that did not get where its watcher waited for it, or has ended before."""
 
 
 class RecordRejected(PacelineError):
@@ -102,9 +110,14 @@ class UnusableState(LedgerError):
 
 
 class ForeignLog(UnusableState):
-    """A state folder that belongs to another run."""
+    """A state folder that belongs to another run.
+
+    Attributes:
+        theirs: The run that it belongs to.
+    """
 
     def __init__(self, path: str, theirs: str, ours: str) -> None:
+        self.theirs = theirs
         super().__init__(
             f"{path} is the log of run {theirs}, not of {ours}", "choose another `state_dir` for this run"
         )
