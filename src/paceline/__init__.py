@@ -58,12 +58,14 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(import_module(f"{__name__}.federation.{_HOMES[name]}"), name)
-    globals()[name] = found  # asked for once only
-    return found
+if not TYPE_CHECKING:  # for a type checker, only the names above exist
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found: object = getattr(import_module(f"{__name__}.federation.{_HOMES[name]}"), name)
+        globals()[name] = found  # asked for once only
+        return found
 
 
 def __dir__() -> list[str]:

@@ -70,5 +70,10 @@ def test_in_float64_weights_count_as_so_many_equal_members(values: list[float], 
 
 
 def test_in_float64_a_mean_is_finite_though_the_sum_is_not() -> None:
-    huge = np.array([1.7e308, -1.7e308])
+    huge = np.array([1.7e308, -1.7e308, 1.0])
     assert weighted_mean([huge, huge, huge, huge], (1, 1, 1, 1)).tolist() == huge.tolist()
+
+
+def test_a_sum_that_overflows_leaves_its_neighbours_exact() -> None:
+    inputs = [np.array([1.7e308, value]) for value in (1e16, 1.0, -1e16)]
+    assert weighted_mean(inputs, (1, 1, 1))[1] == (1e16 + 1.0 - 1e16) / 3

@@ -249,9 +249,9 @@ class GlobalState(Frozen):
     global_weights: dict[str, Vector] = Field(default_factory=dict)
     """Averaged vectors by parameter name; always empty in a swarm, where weights travel by digest."""
     participating_nodes: list[str] = Field(default_factory=list)
-    """Peers whose training is in this round's average, sorted."""
+    """Whose training is in this round's average; in a swarm peer ids, sorted."""
     avg_loss: Finite = 0.0
-    """Their mean training loss, weighted by samples, nats per token."""
+    """Their mean training loss; in a swarm weighted by samples, nats per token."""
     run_id: str = ""
     """The run."""
     samples: list[Count] = Field(default_factory=list)

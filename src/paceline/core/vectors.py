@@ -28,6 +28,8 @@ class Dense(Protocol):
 
     def __len__(self) -> int: ...
 
+    def __getitem__(self, places: slice, /) -> Any: ...
+
     def tolist(self) -> Any:
         """Turn it into Python numbers.
 

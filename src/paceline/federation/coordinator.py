@@ -113,8 +113,10 @@ class DiLoCoCoordinator:
         for node in nodes:
             if node.node_id in self._receivers:
                 self._receivers[node.node_id](state)
-        if self._provider is not None:
-            self._provider.receive_state(state, nodes)
+        # Whoever has `get_updates` may be a provider, so this is only asked of who has it.
+        receive = getattr(self._provider, "receive_state", None)
+        if receive is not None:
+            receive(state, nodes)
 
     def run_round(self, state: GlobalState, updates: list[LocalUpdate]) -> GlobalState:
         """Run one round: aggregate its updates. Distributing the result is up to the caller.

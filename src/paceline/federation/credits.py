@@ -35,7 +35,7 @@ class CreditTracker:
         """
         link = GlobalState(round_id=round_id, participating_nodes=[node_id], samples=[samples])
         self._balances = credit(self._balances, link)
-        self._history[node_id].append((round_id, samples))
+        self._history[node_id].append((link.round_id, link.samples[0]))
 
     def get_credits(self, node_id: str) -> int:
         """Look up one node's credits.

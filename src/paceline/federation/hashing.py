@@ -3,7 +3,7 @@
 >>> import hashlib, json
 >>> gradients = {"weight": [0.01, -0.02], "bias": [0.001]}
 >>> text = json.dumps(gradients, sort_keys=True)
->>> HashVerifier().compute_hash(gradients) == hashlib.sha256(text.encode()).hexdigest()
+>>> HashVerifier().compute_hash(gradients) == hashlib.sha256(text.encode("utf-8")).hexdigest()
 True
 """
 
@@ -11,14 +11,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from paceline.core.vectors import Dense, as_list
 from paceline.federation.models import LocalUpdate
 
+_SLICE = 1 << 16
+"""Values spelled at once: a vector's text is ten times its size and need not be in memory as a whole."""
+
 
 class HashVerifier:
-    """Computes and compares SHA-256 hashes of gradients."""
+    """Computes and compares SHA-256 hashes of gradients.
+
+    Guarantees:
+        Anybody can recompute a hash with the standard library.
+    """
 
     def compute_hash(self, gradients: Mapping[str, list[float] | Dense]) -> str:
         """Hash gradients: SHA-256 over `json.dumps(gradients, sort_keys=True)` in UTF-8.
@@ -29,8 +36,10 @@ class HashVerifier:
         Returns:
             64 lowercase hexadecimal digits.
         """
-        spelled = {name: as_list(vector) for name, vector in gradients.items()}
-        return hashlib.sha256(json.dumps(spelled, sort_keys=True).encode()).hexdigest()
+        digest = hashlib.sha256()
+        for text in _spelled(gradients):
+            digest.update(text.encode())
+        return digest.hexdigest()
 
     def verify(self, update: LocalUpdate, expected_hash: str) -> bool:
         """Compare an update's gradients with a hash.
@@ -43,3 +52,16 @@ class HashVerifier:
             Whether it does.
         """
         return self.compute_hash(update.gradients) == expected_hash
+
+
+def _spelled(gradients: Mapping[str, list[float] | Dense]) -> Iterator[str]:
+    # What `json.dumps` gives for the whole, in pieces.
+    yield "{"
+    for place, name in enumerate(sorted(gradients)):
+        yield f"{', ' if place else ''}{json.dumps(name)}: ["
+        vector = gradients[name]
+        for begin in range(0, len(vector), _SLICE):
+            values = as_list(vector[begin : begin + _SLICE])
+            yield f"{', ' if begin else ''}{json.dumps(values)[1:-1]}"
+        yield "]"
+    yield "}"

@@ -37,8 +37,8 @@ def weighted_mean(inputs: Sequence[NDArray[FloatT] | None], weights: Sequence[in
     """Average in roster order, each product and each sum rounded on its own, in the type of the inputs.
 
     In float32, whose bits the peers of a swarm agree on, each vector is multiplied by its share. In float64
-    the division comes last, so that ten ones average to 1 and equal weights give just what `sum(values) /
-    len(values)` gives; only where that sum would be infinite does it go by shares as well.
+    the division comes last, so that ten ones average to 1, and equal weights give just what adding the values
+    up and dividing by their number gives; only where that sum would be infinite does it go by shares as well.
 
     Args:
         inputs: Values per member, all `[n]` and all float32 or all float64; None for a member that
@@ -50,12 +50,12 @@ def weighted_mean(inputs: Sequence[NDArray[FloatT] | None], weights: Sequence[in
         near the type's limit add up to more.
     """
     kind: Any = next(values.dtype.type for values in inputs if values is not None)
-    if kind is np.float64:
-        mean = _sum(inputs, [kind(weight) for weight in weights])
-        np.divide(mean, sum(weights), out=mean)
-        if np.isfinite(mean).all():
-            return mean
-    return _sum(inputs, shares(weights, kind))
+    if kind is not np.float64:
+        return _sum(inputs, shares(weights, kind))
+    mean = _sum(inputs, [kind(weight) for weight in weights])
+    np.divide(mean, sum(weights), out=mean)
+    finite = np.isfinite(mean)
+    return mean if finite.all() else np.where(finite, mean, _sum(inputs, shares(weights, kind)))
 
 
 def _sum(inputs: Sequence[NDArray[FloatT] | None], factors: Sequence[Any]) -> NDArray[FloatT]:
