@@ -17,10 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from paceline.core.config import RunConfig, SwarmConfig, outer_defaults
+from paceline.core.config import NetworkConfig, NodeConfig, RunConfig, SwarmConfig, outer_defaults
 from paceline.core.events import Event
 from paceline.federation.models import TrainingConfig
 from paceline.federation.recipe import check_num_nodes, slug
+
+LOOPBACK = NodeConfig(threads=1, network=NetworkConfig(listen=("/ip4/127.0.0.1/tcp/0",), relay=False))
+"""How nodes look that are all on this machine: reached by nobody else, and sharing its processor."""
 
 Tell = Callable[[str, Event], None]
 """Takes what happens: the node's id, and the event."""
@@ -44,7 +47,7 @@ def swarm_of(config: TrainingConfig, base: SwarmConfig | None = None) -> SwarmCo
     Args:
         config: The training configuration.
         base: All that a training configuration does not say: architecture, data, device, seed, and so on. The
-            defaults of a swarm when left out.
+            defaults of a swarm, and `LOOPBACK` nodes, when left out.
 
     Returns:
         What both providers start from.
@@ -54,7 +57,7 @@ def swarm_of(config: TrainingConfig, base: SwarmConfig | None = None) -> SwarmCo
         ValueError: A swarm can't have so many steps or rounds.
     """
     check_num_nodes(config.num_nodes)
-    base = base or SwarmConfig()
+    base = base or SwarmConfig(node=LOOPBACK)
     run, nodes = base.run, config.num_nodes
     optimizer = run.inner.optimizer.model_copy(update={"lr": config.learning_rate})
     quorum = run.quorum.model_copy(update={"min_members": min(run.quorum.min_members, nodes)})
