@@ -221,11 +221,11 @@ class SwarmUpdateProvider(UpdateProvider):
         node_ids = [node.node_id for node in nodes]
 
         def away() -> str:
-            return ", ".join(crew.away(node_ids, round_id)) or "nobody's evaluation"
+            return ", ".join(crew.away(node_ids, round_id)) or "the evaluation"
 
         self._until(
             lambda: not crew.away(node_ids, round_id) and not crew.awaits_evaluation(round_id),
-            lambda: f"{away()} arrived at round {round_id}",
+            lambda: f"{away()} did not arrive at round {round_id}",
         )
         self._round_id = round_id
 
