@@ -17,7 +17,7 @@ from paceline.core.vectors import Dense, as_list
 from paceline.federation.models import LocalUpdate
 
 _SLICE = 1 << 16
-"""Values spelled at once: a vector's text is ten times its size and need not be in memory as a whole."""
+"""Values spelled at once: a vector's text is several times its size and need not be in memory as a whole."""
 
 
 class HashVerifier:
