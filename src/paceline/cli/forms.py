@@ -13,6 +13,7 @@ from paceline.core.config import SwarmConfig
 from paceline.core.errors import ConfigError
 from paceline.federation.folder import SessionFolder
 from paceline.federation.models import TrainingConfig
+from paceline.federation.recipe import run_of
 from paceline.peer.documents import read_document
 from paceline.peer.settings import load_as
 
@@ -88,7 +89,12 @@ def load_training(path: Path, instead: str = "") -> TrainingConfig:
     if keys & _SWARM and not keys & _TRAINING:
         remedy = f"{instead} {path}" if instead else "take one with model_name, learning_rate and so on"
         raise ConfigError(f"{path} is a swarm's configuration, not a training config", remedy)
-    return load_as(TrainingConfig, path)
+    config = load_as(TrainingConfig, path)
+    try:
+        run_of(config, ())  # no command needs one that fits no run log
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.cause}", error.remedy) from error
+    return config
 
 
 def check_swarm(path: Path, instead: str) -> None:

@@ -36,7 +36,7 @@ class Rounds:
         self._bar = Progress(*columns, console=self._screen, transient=True)
         self._task = self._bar.add_task("rounds", total=total)
         # A thread of its own, lest a long first round leave everybody in the dark.
-        self._timer = threading.Timer(PATIENCE_S, self._bar.start)
+        self._timer = threading.Timer(PATIENCE_S, self.show)
         self._timer.daemon = True
 
     def __enter__(self) -> Rounds:
@@ -52,6 +52,10 @@ class Rounds:
             self._timer.join()
         if self._bar.live.is_started:
             self._bar.stop()
+
+    def show(self) -> None:
+        """Show the bar from now on; happens by itself when it is time."""
+        self._bar.start()
 
     def done(self, round_id: int, loss: float) -> None:
         """Note that a round is over.

@@ -110,14 +110,9 @@ class UnusableState(LedgerError):
 
 
 class ForeignLog(UnusableState):
-    """A state folder that belongs to another run.
-
-    Attributes:
-        theirs: The run that it belongs to.
-    """
+    """A state folder that belongs to another run."""
 
     def __init__(self, path: str, theirs: str, ours: str) -> None:
-        self.theirs = theirs
         super().__init__(
             f"{path} is the log of run {theirs}, not of {ours}", "choose another `state_dir` for this run"
         )

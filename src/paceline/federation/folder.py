@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,11 +15,11 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from paceline.core.config import RunConfig
-from paceline.core.errors import ConfigError
+from paceline.core.errors import ConfigError, DamagedLog, HistoryBroken, LedgerError
 from paceline.core.records import MAX_MEMBERS, Frozen
 from paceline.core.signing import PeerId
 from paceline.federation.models import FederatedNode, TrainingConfig
-from paceline.federation.recipe import run_of
+from paceline.federation.recipe import seed_of
 from paceline.peer.documents import read_document
 from paceline.peer.folders import StateFolder
 from paceline.peer.problems import first_problem
@@ -38,13 +40,16 @@ class SessionFile(Frozen):
     nodes: Annotated[tuple[PeerId, ...], Field(min_length=1, max_length=MAX_MEMBERS)]
     """The nodes' peer ids, that of `node-001` first."""
 
-    def run(self) -> RunConfig:
-        """Spell the session as a run.
+    def belongs_to(self, run: RunConfig) -> bool:
+        """Compare the session with the run of a log.
+
+        Args:
+            run: The run's parameters.
 
         Returns:
-            The parameters with which its log begins.
+            Whether they follow from this config and these nodes.
         """
-        return run_of(self.config, self.nodes)
+        return run.seed == seed_of(self.config) and sorted(self.nodes) == sorted(run.quorum.founders)
 
     def federated_nodes(self) -> list[FederatedNode]:
         """Describe the nodes as the fedtrain API does.
@@ -119,16 +124,34 @@ class SessionFolder:
             problem = first_problem(error, SessionFile)
             raise ConfigError(f"{self.file}: {'.'.join(problem.path)}: {problem.text}") from error
 
-    def foreign(self, run_id: str) -> ConfigError:
-        """Say that the session's file and its log don't belong together.
+    def check(self, file: SessionFile, run: RunConfig) -> None:
+        """Refuse a session whose file and log don't belong together.
 
         Args:
-            run_id: The log's run.
+            file: The session's file.
+            run: The parameters with which its log begins.
 
-        Returns:
-            The error.
+        Raises:
+            ConfigError: They don't.
         """
-        return ConfigError(
-            f"{self.file} is not that of its log, which belongs to run {run_id}",
-            "put the file back as it was, or begin another session",
-        )
+        if not file.belongs_to(run):
+            raise ConfigError(
+                f"{self.file} is not that of its log, which belongs to run {run.run_id}",
+                "put the file back as it was, or begin another session",
+            )
+
+
+@contextmanager
+def naming_damage() -> Iterator[None]:
+    """Say of a damaged log what can be done about a session's: unlike a peer's, nobody else has a copy.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        LedgerError: The log is damaged; the round is named where it is known.
+    """
+    try:
+        yield
+    except (DamagedLog, HistoryBroken) as error:
+        raise LedgerError(error.cause, "put the folder back from a copy, or begin another session") from error

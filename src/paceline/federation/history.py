@@ -7,7 +7,7 @@ from pathlib import Path
 from paceline.core.credits import credit
 from paceline.core.errors import ConfigError, PacelineError
 from paceline.core.records import Frozen, GlobalState
-from paceline.federation.folder import RUNS, SessionFile, SessionFolder
+from paceline.federation.folder import RUNS, SessionFile, SessionFolder, naming_damage
 from paceline.federation.models import TrainingConfig
 from paceline.ledger.replay import replay
 
@@ -45,9 +45,9 @@ def read_round(path: Path, round_id: int) -> RoundStatus:
     folder = SessionFolder(path)
     session = folder.read()
     asked = _Asked(round_id)
-    found = replay(folder.log, asked.look_at)
-    if found.run != session.run():
-        raise folder.foreign(found.run.run_id)
+    with naming_damage():
+        found = replay(folder.log, asked.look_at)
+    folder.check(session, found.run)
     last = found.head.round_id
     if round_id > last:
         raise PacelineError(
@@ -86,7 +86,7 @@ def sessions(base: Path = RUNS) -> list[tuple[Path, SessionFile]]:
         Their folders and files, whichever was written to last at the front. What can't be read is left out.
     """
     found: list[tuple[float, Path, SessionFile]] = []
-    for file in base.glob("*/session.json"):
+    for file in base.glob("[!.]*/session.json"):  # a hidden one is not finished yet
         folder = SessionFolder(file.parent)
         try:
             found.append((folder.log.stat().st_mtime_ns, folder.path, folder.read()))

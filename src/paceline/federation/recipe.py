@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from pydantic import ValidationError
@@ -43,7 +44,7 @@ def run_of(config: TrainingConfig, founders: Sequence[str]) -> RunConfig:
 
     Args:
         config: The training config.
-        founders: Peer ids of the nodes.
+        founders: Peer ids of the nodes; none to see only whether the config fits.
 
     Returns:
         The run. A majority of the nodes has to back each commit.
@@ -51,12 +52,12 @@ def run_of(config: TrainingConfig, founders: Sequence[str]) -> RunConfig:
     Raises:
         ConfigError: A number is larger than a run log can hold.
     """
-    check_num_nodes(len(founders))
+    check_num_nodes(len(founders) or 1)
     if config.local_steps * config.batch_size > _MOST_SAMPLES:
         raise ConfigError("local_steps * batch_size: more samples in a round than a log can hold")
     document = {
         "name": slug(config.model_name),
-        "seed": int(_digest(config)[:8], 16) >> 1,
+        "seed": seed_of(config),
         "expected_peers": max(1, len(founders)),
         "inner_steps": config.local_steps,
         "rounds": config.global_rounds,
@@ -76,15 +77,30 @@ def run_of(config: TrainingConfig, founders: Sequence[str]) -> RunConfig:
         raise ConfigError(f"{key}: {problem.text}") from error
 
 
+def seed_of(config: TrainingConfig) -> int:
+    """Pin a training config in 31 bits.
+
+    Args:
+        config: The training config.
+
+    Returns:
+        The start of the SHA-256 of its canonical JSON.
+    """
+    document = json.dumps(config.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return int(hashlib.sha256(document.encode()).hexdigest()[:8], 16) >> 1
+
+
 def check_num_nodes(num_nodes: int) -> None:
-    """Refuse more nodes than fit one round.
+    """Refuse more nodes than fit one round, and none at all.
 
     Args:
         num_nodes: How many are wanted.
 
     Raises:
-        ConfigError: Too many.
+        ConfigError: Too many, or none.
     """
+    if num_nodes < 1:
+        raise ConfigError(f"{num_nodes} nodes: a round needs one", "take 1 node at least")
     if num_nodes > MAX_MEMBERS:
         raise ConfigError(
             f"{num_nodes} nodes: a round has room for {MAX_MEMBERS}", f"take {MAX_MEMBERS} nodes at most"
@@ -100,10 +116,6 @@ def slug(model_name: str) -> str:
     Returns:
         Lower-case letters, digits and dashes, 40 at most; `session` when nothing is left.
     """
-    dashed = re.sub(r"[^a-z0-9]+", "-", model_name.lower()).strip("-")
+    plain = unicodedata.normalize("NFKD", model_name).encode("ascii", "ignore").decode()
+    dashed = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
     return dashed[:_LONGEST_NAME].strip("-") or "session"
-
-
-def _digest(config: TrainingConfig) -> str:
-    document = json.dumps(config.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(document.encode()).hexdigest()

@@ -15,18 +15,20 @@ what people call it, `node-001`, is in its address `inproc://node-001`.
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from paceline.core import chain
 from paceline.core.config import RunConfig
-from paceline.core.errors import ConfigError, ForeignLog, IdentityError, IdentityInUse
+from paceline.core.errors import ConfigError, IdentityError, IdentityInUse
 from paceline.core.records import GlobalState
 from paceline.core.signing import SigningKey
 from paceline.federation.averages import Averages, digest_of_vectors, write_whole
 from paceline.federation.coordinator import DiLoCoCoordinator
-from paceline.federation.folder import RUNS, SessionFile, SessionFolder
+from paceline.federation.folder import RUNS, SessionFile, SessionFolder, naming_damage
 from paceline.federation.models import FederatedNode, LocalUpdate, TrainingConfig, TrainingResult
 from paceline.federation.notary import Notary
 from paceline.federation.provider import UpdateProvider
@@ -57,24 +59,25 @@ def create(config: TrainingConfig, num_nodes: int, path: Path | None = None) -> 
         _fill(SessionFolder(path), config, num_nodes)
         return path
     # The keys are part of the run's digest, hence of its name: they must be there first.
-    unnamed = SessionFolder(RUNS / f".new-{os.getpid()}")
-    named = unnamed.path.with_name(_fill(unnamed, config, num_nodes).run_id)
-    return unnamed.path.rename(named)
+    unnamed = SessionFolder(RUNS / f".new-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        named = unnamed.path.with_name(_fill(unnamed, config, num_nodes).run_id)
+        return unnamed.path.rename(named)
+    except BaseException:
+        shutil.rmtree(unnamed.path, ignore_errors=True)
+        raise
 
 
 def _fill(folder: SessionFolder, config: TrainingConfig, num_nodes: int) -> RunConfig:
     names = [f"node-{number:03d}" for number in range(1, num_nodes + 1)]
     nodes = [load_or_create(folder.key(name)).peer_id for name in names]
     file = SessionFile(config=config, nodes=tuple(nodes))
-    run = file.run()
-    Ledger.open(folder.log, run, _beginning(run)).close()
+    run = run_of(config, nodes)
+    # No vectors yet: the first updates tell which there are. Nor is there a momentum, ever.
+    genesis = chain.genesis(run, digest_of_vectors({}), momentum_digest="")
+    Ledger.open(folder.log, run, genesis).close()
     write_whole(folder.file, f"{file.model_dump_json(indent=2)}\n".encode())
     return run
-
-
-def _beginning(run: RunConfig) -> GlobalState:
-    # No vectors yet: the first updates tell which there are. Nor is there a momentum, ever.
-    return chain.genesis(run, digest_of_vectors({}), momentum_digest="")
 
 
 class Session:
@@ -106,7 +109,7 @@ class Session:
             ledger: Its log, open.
             notary: What signs for its nodes.
         """
-        self.folder, self.config, self.run = folder, file.config, file.run()
+        self.folder, self.config, self.run = folder, file.config, ledger.run
         self.nodes: list[FederatedNode] = file.federated_nodes()
         self._averages = Averages(folder.averages)
         self._ledger, self._notary = ledger, notary
@@ -125,18 +128,18 @@ class Session:
         Raises:
             ConfigError: There is no session, or its file is not that of its log.
             IdentityInUse: Another process trains in it.
+            IdentityError: A node's key is gone, or is another's.
+            LedgerError: The log does not verify.
         """
         folder = SessionFolder(path)
         file = folder.read()
         with _held(folder):
             keys = [_key(folder, name, peer_id) for peer_id, name in file.names().items()]
-            run = file.run()
-            try:
-                ledger = Ledger.open(folder.log, run, _beginning(run))
-            except ForeignLog as error:
-                raise folder.foreign(error.theirs) from error
+            with naming_damage():
+                ledger = Ledger.reopen(folder.log)
             with ledger:
-                yield cls(folder, file, ledger, Notary(run, keys))
+                folder.check(file, ledger.run)
+                yield cls(folder, file, ledger, Notary(ledger.run, keys))
 
     @property
     def finished(self) -> bool:
