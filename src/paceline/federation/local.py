@@ -3,8 +3,7 @@
 Every node is the learner of a swarm's peer (`paceline.peer.learner`): the same model, data stream, inner
 training, outer step and checkpoints. What is left out is the network.
 
-    from paceline import DiLoCoCoordinator, TrainingConfig
-    from paceline.federation.local import LocalTrainingProvider
+    from paceline import DiLoCoCoordinator, LocalTrainingProvider, TrainingConfig
 
     config = TrainingConfig(model_name="tiny", learning_rate=4e-3, batch_size=8,
                             local_steps=20, global_rounds=10, num_nodes=4)

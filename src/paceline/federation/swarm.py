@@ -1,13 +1,14 @@
 """The same `run_training` call, driving a swarm of live peers on this machine.
 
-from paceline import DiLoCoCoordinator, TrainingConfig
-from paceline.federation.swarm import SwarmUpdateProvider
+Every peer is a process tree of its own, started, watched and stopped as `paceline up` does it.
 
-config = TrainingConfig(model_name="tiny", learning_rate=4e-3, batch_size=8,
-                        local_steps=20, global_rounds=10, num_nodes=4)
-with SwarmUpdateProvider.from_config(config) as provider:
-    result = DiLoCoCoordinator().run_training(config, provider.nodes, provider)
-    print(result.final_loss, provider.val_losses)
+    from paceline import DiLoCoCoordinator, SwarmUpdateProvider, TrainingConfig
+
+    config = TrainingConfig(model_name="tiny", learning_rate=4e-3, batch_size=8,
+                            local_steps=20, global_rounds=10, num_nodes=4)
+    with SwarmUpdateProvider.from_config(config) as provider:
+        result = DiLoCoCoordinator().run_training(config, provider.nodes, provider)
+        print(result.final_loss, provider.val_losses)
 """
 
 from __future__ import annotations
