@@ -22,9 +22,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--elements", type=int, default=1_000_000, help="floats per update (default 1000000)")
     parser.add_argument("--nodes", type=int, default=8, help="updates to be averaged (default 8)")
     parser.add_argument("--repetitions", type=int, default=7, help="timed runs of each (default 7)")
+    parser.add_argument("--threads", type=int, default=1, help="torch's threads (default 1, as many as ours)")
 
 
 def measure(options: argparse.Namespace) -> list[Comparison]:
+    torch.set_num_threads(options.threads)
     rng = np.random.default_rng(1)
     arrays = [rng.standard_normal(options.elements) for _ in range(options.nodes)]
     return [*_means(arrays, options.repetitions), *_hashes(arrays[0], options.repetitions)]
