@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,18 @@ def test_rounds_that_were_seen_can_be_taken_after_the_peers_have_removed_their_c
     assert list((tmp_path / "kept").iterdir()) == []
     follower.close()
     assert not (tmp_path / "kept").exists()
+
+
+def test_checkpoints_are_copied_where_the_disk_can_not_link_them(folders: list[StateFolder]) -> None:
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == folders[0].path.parent.stat().st_dev:
+        pytest.skip("this machine has no second file system to write to")
+    past = Past(1)
+    past.commit(1, *folders)
+    with tempfile.TemporaryDirectory(dir=memory) as elsewhere:
+        follower = Follower(RUN, folders, Path(elsewhere) / "kept")
+        follower.look()
+        np.testing.assert_allclose(follower.take(1)[1], past.means[0], rtol=1e-6)
 
 
 def test_a_round_whose_checkpoint_nobody_has_any_more_is_told_at_once(

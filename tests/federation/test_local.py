@@ -253,6 +253,22 @@ def test_a_recipe_made_of_a_training_config_trains_the_same(recipe: SwarmConfig,
         assert train_once(provider).digests() == trained.stood_on[1]
 
 
+def test_nodes_whose_every_step_goes_bad_report_nothing_and_training_stops(recipe: SwarmConfig) -> None:
+    optimizer = AdamWConfig(lr=1e30)
+    run = recipe.run.model_copy(
+        update={"inner": recipe.run.inner.model_copy(update={"optimizer": optimizer})}
+    )
+    node = recipe.node.model_copy(update={"nan_patience": 2})
+    told: list[str] = []
+    wild = SwarmConfig(run=run, node=node, peers=2)
+    with LocalTrainingProvider(wild, tell=lambda _, event: told.append(event.name)) as provider:
+        before = provider.digests()
+        result = DiLoCoCoordinator().run_training(config_of(wild), provider.nodes, provider)
+        assert (result.rounds_completed, result.total_samples) == (0, 0)
+        assert provider.digests() == before
+    assert {"StepDone", "StepSkipped", "WentBackToAnchor"} <= set(told)
+
+
 def test_nodes_that_the_provider_does_not_have_are_named(recipe: SwarmConfig) -> None:
     strangers = [FederatedNode(node_id=name, address="elsewhere") for name in ("node-001", "mole", "ghost")]
     with LocalTrainingProvider(recipe) as provider, pytest.raises(ValueError, match="'mole', 'ghost'"):
