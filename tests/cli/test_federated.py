@@ -483,6 +483,43 @@ print(HashVerifier().compute_hash(u.gradients))
     assert done.stdout == f"update.json: verified, SHA-256 {HASH}\n"
 
 
+README = (
+    (ROOT / "README.md")
+    .read_text(encoding="utf-8")
+    .partition("## The fedtrain API\n")[2]
+    .partition("\n## ")[0]
+)
+
+
+def blocks(kind: str) -> list[str]:
+    found = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    return [content for name, content in found if name == kind]
+
+
+def test_the_commands_of_the_readme_run(paceline: Paceline, tmp_path: Path) -> None:
+    (config,), (commands,) = blocks("json"), blocks("")
+    (tmp_path / "train.json").write_text(config)
+    lines = [line.partition("#")[0].split() for line in commands.splitlines()]
+    assert [words[1] for words in lines] == ["init", "run", "status", "verify"]
+    for words in lines:
+        code, out, _ = paceline(*[HASH if "…" in word else word for word in words[1:]])
+        assert (code, bool(out)) == (0, True)
+    assert ledger.verify(only_session() / "log.sqlite").rounds == 20
+
+
+def test_the_examples_of_the_readme_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), names)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "0.2 {'node-001': 160, 'node-002': 160}"
+    assert second.startswith(f"{only_session()} config=TrainingConfig(")
+    assert "rounds_completed=5 total_samples=320" in second
+
+
 def test_a_model_name_can_not_command_the_terminal(paceline: Paceline, tmp_path: Path) -> None:
     name = written(tmp_path / "x.json", model_name="\x1b[2Jmine[bold]")
     for arguments in (("run", "--config", name), ("status", "--round-id", "1")):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from paceline.core.errors import CheckpointError, ConfigError
+from paceline.core.errors import CheckpointError, ConfigError, LedgerError
 from paceline.core.records import GlobalState
 from paceline.federation.averages import Averages, Vectors, digest_of_vectors
 
@@ -70,7 +70,7 @@ def test_an_average_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(os, "fsync", full)
     for round_id in (1, 2):
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(LedgerError, match=r"round-00000\d\.safetensors: .*No space left"):
             averages.save(round_id, {"weight": [9.0]})
     monkeypatch.setattr(os, "fsync", real)
     assert [file.name for file in averages.folder.iterdir()] == ["round-000001.safetensors"]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import BaseModel
 
 from paceline import ledger
 from paceline.core.errors import (
@@ -28,7 +29,7 @@ from paceline.core.records import CommitRecord, GlobalState, RoundReceipt
 from paceline.core.wire import unseal
 from paceline.federation.coordinator import DiLoCoCoordinator
 from paceline.federation.folder import SessionFile, SessionFolder
-from paceline.federation.history import newest, read_round, sessions
+from paceline.federation.history import RoundStatus, newest, read_round, sessions
 from paceline.federation.models import FederatedNode, LocalUpdate
 from paceline.federation.provider import UpdateProvider
 from paceline.federation.session import Session, create
@@ -416,7 +417,13 @@ def test_the_format_of_a_session_file_is_what_it_was(tmp_path: Path) -> None:
     (tmp_path / "session.json").write_text(GOLDEN)
     found = SessionFolder(tmp_path).read()
     assert found.model_dump_json(indent=2) == GOLDEN
-    assert all(field.description for field in SessionFile.model_fields.values())
+
+
+@pytest.mark.parametrize("model", [SessionFile, RoundStatus], ids=lambda model: model.__name__)
+def test_every_field_says_what_it_means(model: type[BaseModel]) -> None:
+    schema = model.model_json_schema()
+    assert all("description" in field for field in schema["properties"].values())
+    assert schema["additionalProperties"] is False
 
 
 def test_a_session_file_of_another_version_is_refused(tmp_path: Path) -> None:

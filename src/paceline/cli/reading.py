@@ -135,7 +135,7 @@ def verify(
     Of an update: exits with 0 when the hash is that of `HashVerifier().compute_hash(update.gradients)`, with
     1 when it is not, and with 2 when the file holds no update.
 
-        paceline verify --update update.json --hash 6d8e1a…
+        paceline verify --update update.json --hash 98a033…
     """
     from paceline.cli.forms import Form, check_forms
 

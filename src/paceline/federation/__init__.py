@@ -9,4 +9,8 @@ public names are importable from `paceline` itself.
     hashing.py       HashVerifier
     credits.py       CreditTracker
     models.py        FederatedNode, TrainingConfig, LocalUpdate, GlobalState, TrainingResult
+    local.py         LocalTrainingProvider: real training in this process
+    swarm.py         SwarmUpdateProvider: real training by live peers
+    synthetic.py     SyntheticProvider: what `paceline run` trains with
+    session.py       Session: rounds that stay, in a run log like a peer's
 """

@@ -25,7 +25,7 @@ from paceline.core.errors import CheckpointError, ConfigError
 from paceline.core.records import GlobalState
 from paceline.core.vectors import Dense
 from paceline.federation.averaging import Array, as_array
-from paceline.ledger.file import sync_folder
+from paceline.ledger.file import naming, sync_folder
 
 Vectors = Mapping[str, "list[float] | Dense"]
 _RESERVED = "__metadata__"
@@ -77,6 +77,7 @@ class Averages:
 
         Raises:
             ConfigError: A parameter has a name that the file format keeps for itself.
+            LedgerError: The disk refuses. Nothing is left of it.
         """
         if _RESERVED in vectors:
             raise ConfigError(f"a parameter is called {_RESERVED}", "give it another name")
@@ -127,17 +128,21 @@ def write_whole(path: Path, content: bytes) -> None:
     Args:
         path: Where to; an older file is replaced.
         content: What.
+
+    Raises:
+        LedgerError: The disk refuses.
     """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-        sync_folder(path.parent)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with naming(path):
+        try:
+            with unfinished.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+            sync_folder(path.parent)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
 def _little_endian(vectors: Vectors) -> Iterator[tuple[str, NDArray[Any]]]:
