@@ -20,6 +20,7 @@ from importlinter.cli import lint_imports
 from pydantic import BaseModel
 
 import paceline.core
+import paceline.federation.models
 import paceline.ledger
 import paceline.telemetry
 from paceline.core.records import RECORD_TYPES
@@ -46,7 +47,7 @@ LIGHT = [
 MODELS = sorted(
     {
         kind
-        for module in LIGHT
+        for module in (*LIGHT, paceline.federation.models)
         for kind in vars(module).values()
         if isinstance(kind, type) and issubclass(kind, BaseModel) and kind.__module__.startswith("paceline.")
     },

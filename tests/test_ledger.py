@@ -19,8 +19,9 @@ from paceline.core.actions import Promise
 from paceline.core.chain import Link
 from paceline.core.credits import fold
 from paceline.core.errors import HistoryBroken, LedgerError
-from paceline.core.records import Ballot, RoundPlan, Vote
+from paceline.core.records import Ballot, GlobalState, RoundPlan, Vote
 from paceline.ledger import Ledger, LogReader, verify
+from paceline.ledger.replay import replay
 from tests.core.history import commit_of, genesis_of, history, link_of, next_state, peers, run_of
 
 KEYS = peers(3)
@@ -87,6 +88,23 @@ def test_what_was_appended_is_there_after_opening_again(path: Path) -> None:
         assert ledger.links(0, 10) == LINKS[:3]
         assert ledger.append(LINKS[3]) == ledger.head()
         assert [state.round_id for state in ledger.states()] == [0, 1, 2, 3, 4]
+
+
+def test_a_log_is_opened_again_by_whoever_does_not_know_its_run(path: Path) -> None:
+    with Ledger.reopen(filled(path, 3)) as ledger:
+        assert (ledger.run, ledger.head().round_id) == (RUN, 3)
+        ledger.append(LINKS[3])
+    assert verify(path).rounds == 4
+    with pytest.raises(LedgerError, match="no such log"):
+        Ledger.reopen(path.with_name("elsewhere"))
+    assert not path.with_name("elsewhere").exists()
+
+
+def test_a_replay_shows_every_commit_from_the_genesis_on(path: Path) -> None:
+    seen: list[GlobalState] = []
+    found = replay(filled(path), seen.append)
+    assert [state.round_id for state in seen] == [0, 1, 2, 3, 4, 5]
+    assert (seen[0], seen[-1]) == (GENESIS, found.head)
 
 
 def test_links_come_back_byte_by_byte_and_page_by_page(path: Path) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from paceline.cli.app import exit_code, run
+from paceline.cli.app import exit_code
 from paceline.core.errors import (
     CheckpointError,
     ConfigError,
@@ -21,29 +20,13 @@ from paceline.core.errors import (
 )
 from paceline.ledger import Ledger
 from paceline.peer.settings import load_handout, load_swarm
+from tests.cli.conftest import Paceline
 from tests.core.history import genesis_of, history, peers, run_of
 
 ROOT = Path(__file__).parents[2]
-Paceline = Callable[..., tuple[int, str, str]]
 KEYS = peers(3)
 RUN = run_of(KEYS)
 LINKS = history(RUN, KEYS, 4)
-
-
-@pytest.fixture
-def paceline(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Paceline:
-    """Run a command in an empty folder: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["paceline", *arguments])
-        with pytest.raises(SystemExit) as left:
-            run()
-        printed = capsys.readouterr()
-        assert "Traceback" not in printed.err
-        return int(left.value.code or 0), printed.out, printed.err
-
-    return call
 
 
 def log_in(folder: Path, rounds: int = 4) -> Path:
@@ -55,7 +38,7 @@ def log_in(folder: Path, rounds: int = 4) -> Path:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "up", "init", "seed", "join", "status", "credits", "verify", "sample"]
+    "command", ["", "up", "init", "run", "seed", "join", "status", "credits", "verify", "sample"]
 )
 def test_help_takes_well_under_a_second_and_imports_neither_torch_nor_hivemind(command: str) -> None:
     program = f"""
@@ -74,7 +57,9 @@ finally:
     assert f"paceline {command}".strip() in done.stdout
 
 
-@pytest.mark.parametrize("command", ["up", "init", "seed", "join", "status", "credits", "verify", "sample"])
+@pytest.mark.parametrize(
+    "command", ["up", "init", "run", "seed", "join", "status", "credits", "verify", "sample"]
+)
 def test_every_command_teaches_by_example(command: str, paceline: Paceline) -> None:
     code, out, _ = paceline(command, "--help")
     assert code == 0

@@ -20,9 +20,10 @@ from hivemind.proto.averaging_pb2 import PART_FOR_AVERAGING, AveragingData
 from numpy.typing import NDArray
 
 from paceline.core.signing import SigningKey
+from paceline.learning.aggregate import weighted_mean
 from paceline.learning.codecs import make_codec
 from paceline.network.attempt import Attempt
-from paceline.network.butterfly import ReduceOrder, ReduceOutcome
+from paceline.network.butterfly import Arithmetic, ReduceOrder, ReduceOutcome
 from paceline.network.group import Group, Terms
 from paceline.network.line import OVERHEAD_BYTES, Line
 from paceline.network.reception import Reception
@@ -79,11 +80,12 @@ class Loopback:
         num_elements, part_elements = sizes
         self.part_elements = part_elements
         self.codec = make_codec(codec)  # type: ignore[arg-type]
+        arithmetic = Arithmetic(self.codec, weighted_mean, part_elements)
         ids = sorted(SigningKey.from_seed(secrets.token_bytes(32)).peer_id for _ in range(num_members))
         self.members = [
             Member(
                 peer_id,
-                Terms(peer_id, self.codec, np.zeros(num_elements, np.float32), part_elements, pool),
+                Terms(peer_id, arithmetic, np.zeros(num_elements, np.float32), pool),
                 Reception(self.codec.encoded_size(part_elements)),
             )
             for peer_id in ids

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paceline.core.errors import PacelineError
+from paceline.learning.aggregate import weighted_mean
 from paceline.learning.codecs import make_codec
 from paceline.network.averager import Averager
-from paceline.network.butterfly import ReduceOrder
+from paceline.network.butterfly import PART_ELEMENTS, Arithmetic, ReduceOrder
 from paceline.network.dht import PeerDht
 from tests.network import attacks
 
@@ -36,8 +37,9 @@ class Program:
         attacks.commit(settings.pop("attack", ""))  # before the fork: the averager's process must have it
         self.dht = PeerDht(settings.pop("seeds"))
         self.dht.start_or_raise()
-        codec = make_codec(settings.pop("codec"))
-        self.averager = Averager(self.dht, codec=codec, prefix=PREFIX, **settings)
+        part_elements = settings.pop("part_elements", PART_ELEMENTS)
+        arithmetic = Arithmetic(make_codec(settings.pop("codec")), weighted_mean, part_elements)
+        self.averager = Averager(self.dht, arithmetic=arithmetic, prefix=PREFIX, **settings)
         self.averager.start_or_raise()
         self.say(
             peer_id=self.dht.peer_id.to_base58(),

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from paceline.learning.aggregate import weighted_mean
 from paceline.learning.codecs import make_codec
-from paceline.network.butterfly import shares, weighted_mean
 from tests.network import reduce_program
 
 START_S = 90.0
@@ -129,7 +129,7 @@ def expected(
         through(reduce_program.values(seeds[peer_id], num_elements)) if weight else None
         for peer_id, weight in zip(order["roster"], order["weights"], strict=True)
     ]
-    return through(weighted_mean(inputs, shares(order["weights"])))
+    return through(weighted_mean(inputs, order["weights"]))
 
 
 def agreed(outcomes: Sequence[dict[str, Any]]) -> bool:

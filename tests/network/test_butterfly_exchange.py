@@ -7,7 +7,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from paceline.network.butterfly import shares, weighted_mean
+from paceline.learning.aggregate import weighted_mean
 from tests.network.loopback import Loopback, loopback
 
 
@@ -18,7 +18,7 @@ def mean_of(swarm: Loopback, seeds: list[int], weights: tuple[int, ...]) -> np.n
         length = len(member.terms.buffer)
         through = swarm.codec.decode(swarm.codec.encode(member.terms.buffer), length)
         inputs.append(through if weight else None)
-    mean = weighted_mean(inputs, shares(weights))
+    mean = weighted_mean(inputs, weights)
     return swarm.codec.decode(swarm.codec.encode(mean), len(mean))
 
 

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from paceline.core.errors import ProcessDied, TransferFailed
+from paceline.learning.aggregate import weighted_mean
 from paceline.learning.codecs import make_codec
 from paceline.network import averager as averager_module
 from paceline.network.averager import Averager
-from paceline.network.butterfly import ReduceOrder
+from paceline.network.butterfly import Arithmetic, ReduceOrder
 from paceline.network.dht import PeerDht
 from tests.network import attacks
 from tests.network.reduce_swarm import (
@@ -133,7 +134,12 @@ def _alone(dht: PeerDht, **limits: float) -> ReduceOrder:
 
 def _averager(dht: PeerDht) -> Averager:
     # A name of its own each time: the daemon remembers the handlers of a killed process.
-    return Averager(dht, num_elements=10, codec=make_codec("fp32"), prefix=secrets.token_hex(4))
+    return Averager(
+        dht,
+        num_elements=10,
+        arithmetic=Arithmetic(make_codec("fp32"), weighted_mean),
+        prefix=secrets.token_hex(4),
+    )
 
 
 def test_starting_leaves_sigint_as_it_was(dht: PeerDht) -> None:

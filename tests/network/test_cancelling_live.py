@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from paceline.core.errors import TransferFailed
+from paceline.learning.aggregate import weighted_mean
 from paceline.learning.codecs import make_codec
 from paceline.network.averager import Averager
-from paceline.network.butterfly import ReduceOrder
+from paceline.network.butterfly import Arithmetic, ReduceOrder
 from paceline.network.dht import PeerDht
 from tests.network import attacks
 from tests.network.reduce_swarm import Peer, agreed, begin, order_for, reduce, swarm
@@ -37,7 +38,12 @@ def peers() -> Iterator[list[Peer]]:
 def averager() -> Iterator[Averager]:
     with (
         PeerDht() as dht,
-        Averager(dht, num_elements=10, codec=make_codec("fp32"), prefix="cancelling") as started,
+        Averager(
+            dht,
+            num_elements=10,
+            arithmetic=Arithmetic(make_codec("fp32"), weighted_mean),
+            prefix="cancelling",
+        ) as started,
     ):
         yield started
 

@@ -20,8 +20,10 @@ from hivemind.p2p import P2P
 from hivemind.utils import MPFuture, get_dht_time
 
 from paceline.core.errors import JoinError, ProcessDied, SeedsUnreachable
+from paceline.learning.aggregate import weighted_mean
 from paceline.learning.codecs import make_codec
 from paceline.network.averager import Averager
+from paceline.network.butterfly import Arithmetic
 from paceline.network.dht import PeerDht
 from tests.network.attacks import echo, nested_store
 from tests.network.reduce_swarm import gone, status, swarm, until
@@ -132,7 +134,9 @@ def test_a_process_killed_in_mid_answer_does_not_silence_the_others() -> None:
     with (
         MPFuture._update_lock,  # which such a process would take along
         PeerDht() as dht,
-        Averager(dht, num_elements=1, codec=make_codec("fp32"), prefix="p") as averager,
+        Averager(
+            dht, num_elements=1, arithmetic=Arithmetic(make_codec("fp32"), weighted_mean), prefix="p"
+        ) as averager,
     ):
         assert dht.store("key", "value", get_dht_time() + 60)
         assert averager.call(echo, 30.0, text="hello").startswith("hello")

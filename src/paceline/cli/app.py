@@ -11,7 +11,7 @@ import sys
 import typer
 
 from paceline import __version__
-from paceline.cli import creating, joining, reading, simulating
+from paceline.cli import creating, federated, joining, reading, simulating
 from paceline.cli.local import up
 from paceline.cli.screen import complain
 from paceline.core.errors import ConfigError, IdentityError, JoinError, PacelineError, UnusableState
@@ -23,6 +23,7 @@ _HELP = """Train one neural network together, peer to peer: no company, server o
 - Try it on this machine: `paceline up configs/demo.yaml`
 - Join a run: `paceline join run.json --config configs/node.yaml`
 - Start a run of your own: `paceline init configs/gpt-150m.yaml`
+- Simulate federated training, no network: `paceline run --config train.json`
 - Trust nobody: `paceline verify runs/node`
 """
 _EXITS = "Exit codes: 0 ok, 1 a check failed, 2 bad usage or configuration, 3 could not join."
@@ -38,6 +39,7 @@ app = typer.Typer(
 _TRAIN, _LOOK = "Train", "Look"
 app.command(rich_help_panel=_TRAIN)(up)
 app.command(rich_help_panel=_TRAIN)(creating.init)
+app.command(rich_help_panel=_TRAIN)(federated.run)
 app.command(rich_help_panel=_TRAIN)(joining.seed)
 app.command(rich_help_panel=_TRAIN)(joining.join)
 app.command(rich_help_panel=_LOOK)(reading.status)

@@ -77,8 +77,10 @@ def up(
 
 
 def _settings(config: Path, peers: int | None, rounds: int | None, sets: list[str]) -> SwarmConfig:
+    from paceline.cli.forms import check_swarm
     from paceline.peer.settings import load_swarm
 
+    check_swarm(config, "paceline run --config")
     if peers is not None:
         sets = [f"peers={peers}", f"run.expected_peers={peers}", *sets]
     if rounds is not None:

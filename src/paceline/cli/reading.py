@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from paceline.cli.options import Run
+from paceline.cli.options import RUN_HELP, Training
 from paceline.cli.screen import complain, console, count, harmless
 
 if TYPE_CHECKING:
@@ -18,15 +18,52 @@ if TYPE_CHECKING:
     from paceline.peer.compose import SwarmView
 
 
-def status(run: Run) -> None:
-    """Show a running swarm: its peers and their phases, the round, who is at the front, the last commit.
+def status(
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help=RUN_HELP)] = None,
+    round_id: Annotated[
+        int | None, typer.Option("--round-id", min=0, help="Of a session: which round; 0 is the beginning.")
+    ] = None,
+    config: Training = None,
+    session: Annotated[
+        Path | None,
+        typer.Option("--session", metavar="FOLDER", help="The session; the one used last if left out."),
+    ] = None,
+) -> None:
+    """Show a running swarm; or, with --round-id, one round of a session of the fedtrain API.
 
-    Reads the DHT as an observer and takes no part.
+    Of a swarm: its peers and their phases, the round, who is at the front, the last commit. Reads the DHT as
+    an observer and takes no part.
 
         paceline status run.json
 
         paceline status /ip4/203.0.113.7/tcp/4001/p2p/12D3Koo…
+
+    Of a session: who took part, the average loss, the digest, samples and credits up to that round, from the
+    session's log, which is checked first. Takes the session in runs/ that was used last, with --config the
+    last one of that config.
+
+        paceline status --round-id 5 --config train.json
+
+        paceline status --round-id 5 --session runs/my-model-1a2b3c4d
     """
+    from paceline.cli.forms import Form, check_forms, check_no_session
+
+    usage = "paceline status --round-id N [--config TRAIN] for a session of the fedtrain API"
+    wanted = None if round_id is None else str(round_id)  # 0 is one, too
+    check_forms(
+        Form("paceline status RUN for a swarm", {"RUN": run}),
+        Form(usage, {"--round-id": wanted}, {"--config": config, "--session": session}),
+    )
+    if run is not None:
+        check_no_session(Path(run))
+        _show_swarm(run)
+    elif round_id is not None:
+        from paceline.cli.looking import show_round
+
+        show_round(round_id, config, session)
+
+
+def _show_swarm(run: str) -> None:
     from paceline.cli.targets import run_target
 
     target = run_target(run)
@@ -73,25 +110,46 @@ def credits(  # noqa: A001 (it is the command's name)
 
 def verify(
     log: Annotated[
-        Path, typer.Argument(metavar="LOG", help="A run log, a node's state folder, or a local run's folder.")
-    ],
+        Path | None,
+        typer.Argument(
+            metavar="LOG", help="A run log, or the folder of a node's state, of a local run or of a session."
+        ),
+    ] = None,
+    update: Annotated[
+        Path | None, typer.Option("--update", metavar="FILE", help="JSON of a LocalUpdate; with --hash.")
+    ] = None,
+    expected: Annotated[
+        str | None, typer.Option("--hash", metavar="HEX", help="SHA-256 that its gradients should have.")
+    ] = None,
 ) -> None:
-    """Replay a log: hash links, signatures, receipts, quorum, credits. Needs no network and trusts nobody.
+    """Replay a log; or, with --update and --hash, check the gradients of one update of the fedtrain API.
 
-    Says the first thing that is wrong and exits with 1. Of a folder with several logs it also checks that all
-    hold the same chain.
+    Of a log: hash links, signatures, receipts, quorum, credits. Needs no network and trusts nobody. Says the
+    first thing that is wrong and exits with 1. Of a folder with several logs it also checks that all hold the
+    same chain.
 
         paceline verify runs/node
 
         paceline verify runs/node/log.sqlite
-    """
-    from paceline.cli.targets import log_targets
-    from paceline.peer.agreement import check_same_chain
 
-    verified = _replayed(log_targets(log))
-    check_same_chain(verified)
-    if len(verified) > 1:
-        console().print(f"all {len(verified)} logs hold the same chain")
+    Of an update: exits with 0 when the hash is that of `HashVerifier().compute_hash(update.gradients)`, with
+    1 when it is not, and with 2 when the file holds no update.
+
+        paceline verify --update update.json --hash 98a033…
+    """
+    from paceline.cli.forms import Form, check_forms
+
+    usage = "paceline verify --update FILE --hash HEX for an update of the fedtrain API"
+    check_forms(
+        Form("paceline verify LOG for a log", {"LOG": log}),
+        Form(usage, {"--update": update, "--hash": expected}),
+    )
+    if log is not None:
+        _verify_logs(log)
+    elif update is not None and expected is not None:
+        from paceline.cli.looking import check_update
+
+        check_update(update, expected)
 
 
 def sample(
@@ -139,6 +197,16 @@ def credit_table(balances: Mapping[str, int]) -> Table:
     for peer_id, balance in sorted(balances.items(), key=lambda item: (-item[1], item[0])):
         table.add_row(peer_id, f"{balance:,}", f"{balance / total:.1%}" if total else "–")
     return table
+
+
+def _verify_logs(log: Path) -> None:
+    from paceline.cli.targets import log_targets
+    from paceline.peer.agreement import check_same_chain
+
+    verified = _replayed(log_targets(log))
+    check_same_chain(verified)
+    if len(verified) > 1:
+        console().print(f"all {len(verified)} logs hold the same chain")
 
 
 def _replayed(paths: list[Path]) -> dict[Path, VerifiedLog]:

@@ -44,6 +44,10 @@ class IdentityError(PacelineError):
     """A peer's key is unreadable, malformed, or in use by a live peer."""
 
 
+class IdentityInUse(IdentityError):
+    """Another process on this machine holds the identity."""
+
+
 class JoinError(PacelineError):
     """The swarm could not be joined."""
 
@@ -67,6 +71,10 @@ class RunMismatch(JoinError):
             f"this run's digest is {ours}, the swarm's is {theirs}",
             "take the run.json of the swarm you want to join, or other seeds",
         )
+
+
+class SwarmStalled(PacelineError):
+    """A swarm that did not get where its watcher waited for it, or has ended before."""
 
 
 class RecordRejected(PacelineError):

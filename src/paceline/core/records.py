@@ -10,25 +10,18 @@ expires. The pydantic models *are* the wire format; `paceline.core.wire` packs, 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import msgpack
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from paceline.core.compact import compact
+from paceline.core.document import Document
 from paceline.core.signing import PeerId
+from paceline.core.vectors import Vector
 
 MAX_MEMBERS = 64
 """The longest roster: it must fit a record of 4 KB."""
@@ -253,12 +246,12 @@ class GlobalState(Frozen):
 
     round_id: Count
     """The round; 0 is the beginning."""
-    global_weights: dict[str, list[float]] = Field(default_factory=dict)
+    global_weights: dict[str, Vector] = Field(default_factory=dict)
     """Averaged vectors by parameter name; always empty in a swarm, where weights travel by digest."""
     participating_nodes: list[str] = Field(default_factory=list)
-    """Peers whose training is in this round's average, sorted."""
+    """Whose training is in this round's average; in a swarm peer ids, sorted."""
     avg_loss: Finite = 0.0
-    """Their mean training loss, weighted by samples, nats per token."""
+    """Their mean training loss; in a swarm weighted by samples, nats per token."""
     run_id: str = ""
     """The run."""
     samples: list[Count] = Field(default_factory=list)
@@ -362,26 +355,13 @@ class CreditRecord(Record):
     """Sequences that the author contributed to committed rounds."""
 
 
-def _spell_document(value: Any) -> str:
-    try:
-        document = json.loads(value) if isinstance(value, str) else value
-        text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except (TypeError, RecursionError) as error:
-        raise ValueError("not a JSON document") from error
-    if not isinstance(document, dict) or (isinstance(value, str) and value != text):
-        raise ValueError("not a canonical JSON document")
-    return text
-
-
 class RunRecord(Record):
     """The run's canonical document, so that one multiaddr is enough to join."""
 
     kind = "run"
     lifetime_s = 1800.0
 
-    document: Annotated[
-        str, Field(max_length=6000), BeforeValidator(_spell_document), PlainSerializer(json.loads)
-    ]
+    document: Document
     """Canonical JSON of a `RunConfig`; sealed as a map, in which the founders' peer ids are compact."""
 
 

@@ -75,6 +75,26 @@ class Ledger:
                 f"{path}: its run began with other weights than this peer makes",
                 "use the versions of paceline and torch that the run began with",
             )
+        return cls._writing(path, replayed)
+
+    @classmethod
+    def reopen(cls, path: Path) -> Ledger:
+        """Open a log that exists, whichever run it is of.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The log, verified from its beginning; `run` tells the rest.
+
+        Raises:
+            LedgerError: There is none, or as for `open`. The file is not touched.
+        """
+        finish(path)
+        return cls._writing(path, replay(path))
+
+    @classmethod
+    def _writing(cls, path: Path, replayed: Replay) -> Ledger:
         with naming(path):
             connection = connect(path, "mode=rw")
             connection.execute("PRAGMA foreign_keys = ON")
@@ -96,6 +116,11 @@ class Ledger:
         """Put everything into the main file and close it."""
         with self._lock, naming(self._path):
             self._connection.close()
+
+    @property
+    def run(self) -> RunConfig:
+        """The parameters of the run that the log belongs to."""
+        return self._run
 
     def head(self) -> GlobalState:
         """Tell where the chain ends.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,11 +82,13 @@ def verify(path: Path) -> VerifiedLog:
     )
 
 
-def replay(path: Path) -> Replay:
+def replay(path: Path, each: Callable[[GlobalState], None] = lambda state: None) -> Replay:
     """Check every byte that a log stores, without touching it.
 
     Args:
         path: The file.
+        each: Called with the genesis and every commit, in order and each already checked; once more from the
+            genesis on, should reading have to start over.
 
     Returns:
         What it says.
@@ -101,22 +103,24 @@ def replay(path: Path) -> Replay:
     try:
         # Without a write-ahead log nobody writes. SQLite would create one even to read; `immutable` keeps it
         # from touching the folder.
-        return _replay_as(path, "mode=ro" if in_use else "mode=ro&immutable=1")
+        return _replay_as(path, "mode=ro" if in_use else "mode=ro&immutable=1", each)
     except LedgerError:
         if not in_use and write_ahead_log(path).exists():  # a peer opened it in between
-            return _replay_as(path, "mode=ro")
+            return _replay_as(path, "mode=ro", each)
         raise
 
 
-def _replay_as(path: Path, how: str) -> Replay:
+def _replay_as(path: Path, how: str, each: Callable[[GlobalState], None]) -> Replay:
     try:
         with closing(connect(path, how)) as connection:
             connection.execute("BEGIN")  # one view of the file, whatever is appended meanwhile
             _check_file(connection, path)
             run, genesis = _read_meta(connection, path)
             head, balances = genesis, dict[str, int]()
+            each(genesis)
             for commit in _checked_commits(connection, run, genesis):
                 head, balances = commit.state, credit(balances, commit.state)
+                each(head)
             return Replay(run, genesis, head, balances, read_promise(connection, path))
     except HistoryBroken as error:
         raise HistoryBroken(f"{path}, {error.where}", error.what) from error

@@ -15,7 +15,8 @@ strangers is added here:
 
 Usage, in the main thread and before any other fork or CUDA call (the children are forked):
 
-    with PeerDht(seeds) as dht, Averager(dht, num_elements=n, codec=codec, prefix="run") as averager:
+    how = Arithmetic(codec, aggregate)
+    with PeerDht(seeds) as dht, Averager(dht, num_elements=n, arithmetic=how, prefix="run") as averager:
         averager.buffer[:] = values
         outcome = averager.reduce(order)
 """

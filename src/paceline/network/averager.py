@@ -3,7 +3,7 @@
 Of hivemind's averager it keeps the process, the control pipe and the connection to the daemon. Its
 matchmaking and its download of state are not offered; the all-reduce is `paceline.network.butterfly`.
 
-    with Averager(dht, num_elements=n, codec=codec, prefix="run") as averager:
+    with Averager(dht, num_elements=n, arithmetic=arithmetic, prefix="run") as averager:
         averager.buffer[:] = pseudo_gradient
         outcome = averager.reduce(order)
         if outcome.complete: ...  # averager.buffer holds the mean, the same bits on all members
@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from paceline.core.errors import JoinError, ProcessDied, TransferFailed
 from paceline.network.attempt import Attempt
-from paceline.network.butterfly import PART_ELEMENTS, Codec, ReduceOrder, ReduceOutcome
+from paceline.network.butterfly import Arithmetic, ReduceOrder, ReduceOutcome
 from paceline.network.cancelling import Cancels
 from paceline.network.dht import STARTUP_TIMEOUT_S, PeerDht
 from paceline.network.group import Group, Terms
@@ -80,9 +80,8 @@ class Averager(DecentralizedAverager):  # type: ignore[misc]
         dht: PeerDht,
         *,
         num_elements: int,
-        codec: Codec,
+        arithmetic: Arithmetic,
         prefix: str,
-        part_elements: int = PART_ELEMENTS,
         services: Sequence[ServicerBase] = (),
     ) -> None:
         """Prepare the averager; nothing runs before `start_or_raise`.
@@ -90,9 +89,8 @@ class Averager(DecentralizedAverager):  # type: ignore[misc]
         Args:
             dht: This peer's DHT node, started.
             num_elements: Length of the vector.
-            codec: How values travel; the same for all members.
+            arithmetic: What is computed; the same for all members.
             prefix: The run's namespace; letters, digits and dashes.
-            part_elements: Values per part; the same for all members.
             services: What else is to be served from this process, under the same namespace.
         """
         # Hivemind moves what it is given into /dev/shm, where Docker has 64 MB and a killed process leaves
@@ -102,8 +100,8 @@ class Averager(DecentralizedAverager):  # type: ignore[misc]
         self._averaged_tensors = (torch.from_numpy(self.buffer),)
         self._inner_pipe = SafePipe(self._inner_pipe)
         self._outer_pipe = SafePipe(self._outer_pipe)
-        self._codec = codec
-        self._part_elements = part_elements
+        self._arithmetic = arithmetic
+        self._part_bytes = arithmetic.codec.encoded_size(arithmetic.part_elements)
         self._services = tuple(services)
         self._me: str = dht.peer_id.to_base58()
         self._mailbox = Mailbox("averager")
@@ -244,8 +242,8 @@ class Averager(DecentralizedAverager):  # type: ignore[misc]
         self._p2p = p2p
         self._pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "parts")
         self._outgoing = ThreadPoolExecutor(1, "replies")
-        self._terms = Terms(self._me, self._codec, self.buffer, self._part_elements, self._pool)
-        self._reception = Reception(self._codec.encoded_size(self._part_elements))
+        self._terms = Terms(self._me, self._arithmetic, self.buffer, self._pool)
+        self._reception = Reception(self._part_bytes)
         self._cancels.listen()
         self._line_name = self._get_handle_name(namespace, "rpc_aggregate_part")
         await p2p.add_binary_stream_handler(self._line_name, self._reception.take)
@@ -312,8 +310,7 @@ class Averager(DecentralizedAverager):  # type: ignore[misc]
         _, reader, writer = await self._p2p.call_binary_stream_handler(
             PeerID.from_base58(peer), self._line_name
         )
-        part_bytes = self._codec.encoded_size(self._part_elements)
-        return Line(reader, writer, part_bytes + OVERHEAD_BYTES)
+        return Line(reader, writer, self._part_bytes + OVERHEAD_BYTES)
 
     async def _daemon_answers(self) -> bool:
         try:

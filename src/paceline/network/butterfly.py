@@ -5,21 +5,18 @@ travels in *parts*. Every member sends each reducer its values of that reducer's
 them part by part, encodes each mean once, and sends the same bytes to everybody; it decodes them itself too.
 So all members hold identical bits, whatever the codec loses:
 
-    result = decode(encode(sum over members of weight · decode(encode(values))))
+    result = decode(encode(aggregate(decode(encode(values)) of each member)))
 
 which depends on values, weights and roster only, not on who reduces what or what arrives first.
 
-    >>> import numpy as np
     >>> slices = Slices(num_elements=10, num_members=3, part_elements=2)
     >>> [slices.bounds(member) for member in range(3)], slices.num_parts(1)
     ([(0, 3), (3, 6), (6, 10)], 2)
-    >>> weighted_mean([np.float32([1, 2]), np.float32([3, 6])], shares((1, 3))).tolist()
-    [2.5, 5.0]
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -77,6 +74,27 @@ class Codec(Protocol):
         Raises:
             ValueError: Wrong length, or a value that is not finite.
         """
+
+
+Aggregator = Callable[[Sequence[NDArray[np.float32] | None], Sequence[int]], NDArray[np.float32]]
+"""How members' values become one: called with values `[n]` per member, in roster order (None for a member of
+weight 0), and with everybody's weights; returns `[n]`. Deterministic like a codec, and element by element:
+the vector reaches it in parts."""
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What is computed in an all-reduce; the same for all members.
+
+    Attributes:
+        codec: How values travel.
+        aggregate: How members' values become one.
+        part_elements: Values per part.
+    """
+
+    codec: Codec
+    aggregate: Aggregator
+    part_elements: int = PART_ELEMENTS
 
 
 @dataclass(frozen=True)
@@ -205,39 +223,3 @@ class Slices:
         first, last = self.bounds(member)
         begin = first + index * self.part_elements
         return slice(begin, min(begin + self.part_elements, last))
-
-
-def shares(weights: Sequence[int]) -> tuple[np.float32, ...]:
-    """Turn samples into factors: normalised in float64, then rounded to float32, on every platform alike.
-
-    Args:
-        weights: Samples per member, not all 0.
-
-    Returns:
-        One factor per member; together 1, up to rounding.
-    """
-    total = sum(weights)
-    return tuple(np.float32(weight / total) for weight in weights)
-
-
-def weighted_mean(
-    inputs: Sequence[NDArray[np.float32] | None], factors: Sequence[np.float32]
-) -> NDArray[np.float32]:
-    """Average in roster order, in float32, each product and each sum rounded on its own.
-
-    Args:
-        inputs: Values per member, all `[n]`; None for a member that contributes nothing.
-        factors: What `shares` returned.
-
-    Returns:
-        `[n]`: the same bits on every platform, since IEEE 754 defines every step. Infinite where values
-        near float32's limit add up to more.
-    """
-    mean: NDArray[np.float32] | None = None
-    with np.errstate(over="ignore"):
-        for values, factor in zip(inputs, factors, strict=True):
-            if values is not None:
-                term = values * factor
-                mean = term if mean is None else np.add(mean, term, out=mean)
-    assert mean is not None, "at least one member has weight"
-    return mean

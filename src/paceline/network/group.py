@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from paceline.network.butterfly import Codec, Fault, ReduceOrder, Slices
+from paceline.network.butterfly import Arithmetic, Fault, ReduceOrder, Slices
 
 T = TypeVar("T")
 
@@ -22,16 +22,14 @@ class Terms:
 
     Attributes:
         me: Its peer id.
-        codec: How values travel.
+        arithmetic: What it computes.
         buffer: `[num_elements]`: values before, mean after.
-        part_elements: Values per part.
         pool: Where encoding and arithmetic run.
     """
 
     me: str
-    codec: Codec
+    arithmetic: Arithmetic
     buffer: NDArray[np.float32]
-    part_elements: int
     pool: Executor
 
 
@@ -53,7 +51,7 @@ class Group:
         self.order = order
         self.terms = terms
         self.place = order.roster.index(terms.me)
-        self.slices = Slices(len(terms.buffer), len(order.roster), terms.part_elements)
+        self.slices = Slices(len(terms.buffer), len(order.roster), terms.arithmetic.part_elements)
         self.failed: asyncio.Future[Fault] = asyncio.get_running_loop().create_future()
         self.missed: Fault | None = None
         self.bytes_in = 0
@@ -119,7 +117,7 @@ class Group:
         Returns:
             Bytes.
         """
-        return self.terms.codec.encoded_size(self.part_length(place, part))
+        return self.terms.arithmetic.codec.encoded_size(self.part_length(place, part))
 
     def part_length(self, place: int, part: int) -> int:
         """Count the values of a part.
@@ -144,7 +142,7 @@ class Group:
         Returns:
             The payload.
         """
-        return self.terms.codec.encode(self.terms.buffer[self.slices.part(place, part)])
+        return self.terms.arithmetic.codec.encode(self.terms.buffer[self.slices.part(place, part)])
 
     def decode(self, place: int, part: int, payload: bytes) -> NDArray[np.float32]:
         """Decode a part that came from anybody; slow, for the pool.
@@ -162,7 +160,7 @@ class Group:
         """
         if len(payload) != self.payload_size(place, part):
             raise ValueError(f"{len(payload)} bytes where {self.payload_size(place, part)} were due")
-        return self.terms.codec.decode(payload, self.part_length(place, part))
+        return self.terms.arithmetic.codec.decode(payload, self.part_length(place, part))
 
     async def in_pool(self, work: Callable[..., T], *args: object) -> T:
         """Run slow work beside the event loop.

@@ -23,7 +23,7 @@ from hivemind.proto.averaging_pb2 import (
 from numpy.typing import NDArray
 
 from paceline.core.signing import short
-from paceline.network.butterfly import Fault, shares, weighted_mean
+from paceline.network.butterfly import Fault
 from paceline.network.group import Group
 from paceline.network.line import KEEPALIVE, Line, carry, complained, complaint
 
@@ -46,7 +46,6 @@ class Reducer:
         self.group = group
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._began_at = time.monotonic()
-        self._factors = shares(group.order.weights)
         self._num_parts = group.slices.num_parts(group.place)
         self._lines: dict[int, Line] = {}
         self._served_at: dict[int, float] = {}
@@ -217,10 +216,10 @@ class Reducer:
         ]:  # through the codec like everybody's, so that place is irrelevant
             inputs[group.place] = group.decode(group.place, part, group.encode(group.place, part))
         ordered = [inputs.get(place) for place in range(len(group.order.roster))]
-        mean = weighted_mean(ordered, self._factors)
+        mean = group.terms.arithmetic.aggregate(ordered, group.order.weights)
         if not np.isfinite(mean).all():
             raise ValueError("the mean is too large for float32")
-        payload = group.terms.codec.encode(mean)
+        payload = group.terms.arithmetic.codec.encode(mean)
         return payload, group.decode(group.place, part, payload)
 
     async def _give(self, line: Line, place: int) -> None:

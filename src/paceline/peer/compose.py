@@ -19,11 +19,13 @@ from paceline.core.events import Emit, PeerStarted
 from paceline.core.records import Phase
 from paceline.core.rounds import RoundMachine
 from paceline.core.signing import SigningKey
+from paceline.learning.aggregate import weighted_mean
 from paceline.learning.codecs import make_codec, self_test
 from paceline.learning.model import num_parameters
 from paceline.ledger import Ledger
 from paceline.network.averager import Averager
 from paceline.network.board import Board
+from paceline.network.butterfly import Arithmetic
 from paceline.network.dht import PeerDht
 from paceline.network.identity import hold, load_or_create
 from paceline.network.neighbours import keep_neighbours, recall_neighbours
@@ -216,7 +218,7 @@ def _start_averager(stack: ExitStack, dht: PeerDht, run: RunConfig, server: Stat
     averager = Averager(
         dht,
         num_elements=num_parameters(run.model),
-        codec=codec,
+        arithmetic=Arithmetic(codec, weighted_mean),
         prefix=run.run_id,
         services=[server],
     )

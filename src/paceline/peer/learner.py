@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from paceline.core.chain import genesis
 from paceline.core.config import NodeConfig, RunConfig
+from paceline.core.events import Emit, StepDone, StepSkipped, WentBackToAnchor
 from paceline.core.records import GlobalState
 from paceline.core.voice import Progress
 from paceline.learning.checkpoint import load_into
@@ -23,7 +24,7 @@ from paceline.learning.data import Stream, open_corpus
 from paceline.learning.flat import FlatView
 from paceline.learning.inner import InnerTrainer, StepResult, evaluate, resolve_device
 from paceline.learning.model import build_model
-from paceline.learning.outer import OuterState
+from paceline.learning.outer import Digests, OuterState
 from paceline.learning.staging import stage
 
 _SPEED_MEMORY = 0.9
@@ -70,11 +71,6 @@ class Learner:
         self._round_id, self._loss_sum, self._loss_count = 1, 0.0, 0
         self.progress = Progress()
 
-    @property
-    def skipped_in_a_row(self) -> int:
-        """Steps skipped since the last one that was taken."""
-        return self._trainer.skipped_in_a_row
-
     def begin_round(self, round_id: int) -> None:
         """Train from the anchor, on this round's own stretch of data.
 
@@ -86,19 +82,46 @@ class Learner:
         self._round_id, self._loss_sum, self._loss_count = round_id, 0.0, 0
         self.progress = Progress(samples_per_s=self.progress.samples_per_s)
 
-    def go_back_to_anchor(self) -> None:
-        """Drop local weights and inner state of this round: they have gone bad."""
+    def train(self, emit: Emit) -> tuple[StepResult, float]:
+        """Take one inner step, count it and tell of it.
+
+        After too many skipped steps in a row the peer goes back to the anchor: its local weights, or its
+        optimizer's state, have gone bad.
+
+        Args:
+            emit: Told what was done.
+
+        Returns:
+            What it did, and how many seconds it took. A skipped step counts as a step without samples.
+        """
+        result, seconds = self._step()
+        done, round_id = self.progress.inner_step, self._round_id
+        if result.loss is not None:
+            emit(
+                StepDone(
+                    round_id=round_id,
+                    inner_step=done,
+                    of_steps=self._run.inner_steps,
+                    loss=result.loss,
+                    tokens=result.tokens,
+                    seconds=seconds,
+                )
+            )
+            return result, seconds
+        skipped = self._trainer.skipped_in_a_row
+        emit(StepSkipped(round_id=round_id, inner_step=done, in_a_row=skipped))
+        if skipped >= self._node.nan_patience:
+            self._go_back_to_anchor()
+            emit(WentBackToAnchor(round_id=round_id))
+        return result, seconds
+
+    def _go_back_to_anchor(self) -> None:
         self._trainer.reset()
         self._view.write(self._outer.anchor)
         self._loss_sum, self._loss_count = 0.0, 0
         self.progress = Progress(inner_step=self.progress.inner_step)
 
-    def step(self) -> tuple[StepResult, float]:
-        """Take one inner step, and count it.
-
-        Returns:
-            What it did, and how many seconds it took. A skipped step counts as a step without samples.
-        """
+    def _step(self) -> tuple[StepResult, float]:
         began = time.perf_counter()
         node, seq_len = self._node, self._run.model.seq_len
         batches = [self._stream.batch(node.batch_size, seq_len) for _ in range(node.grad_accumulation)]
@@ -152,6 +175,14 @@ class Learner:
         if not keep_inner_state:
             self._trainer.reset()
         self.begin_round(head.round_id + 1)
+
+    def digests(self) -> Digests:
+        """Identify the state that this peer stands on.
+
+        Returns:
+            The digests of anchor and momentum.
+        """
+        return self._outer.digests()
 
     def evaluate(self) -> float | None:
         """Measure the weights that the model holds now on held-out data.

@@ -25,6 +25,22 @@ from paceline.peer.problems import Problem, coerced, first_problem, spell
 Model = TypeVar("Model", bound=BaseModel)
 
 
+def load_as(model: type[Model], path: Path) -> Model:
+    """Read any configuration.
+
+    Args:
+        model: What it has to be.
+        path: A YAML (or JSON) file.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ConfigError: One line that names file, key, what was found and what is allowed.
+    """
+    return _build(model, path, ())
+
+
 def load_swarm(path: Path, sets: Sequence[str] = ()) -> SwarmConfig:
     """Read what `paceline up` and `paceline init` start from.
 

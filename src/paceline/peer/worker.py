@@ -29,9 +29,6 @@ from paceline.core.events import (
     RepairFailed,
     RoundCommitted,
     StateFetched,
-    StepDone,
-    StepSkipped,
-    WentBackToAnchor,
 )
 from paceline.core.pace import reduce_limit_s
 from paceline.core.records import CreditRecord, GlobalState, RoundPlan, WorkerMetrics
@@ -148,28 +145,10 @@ class Worker:
                 assert_never(order)
 
     def _train(self) -> None:
-        learner, emit = self._around.learner, self._around.emit
-        result, seconds = learner.step()
-        round_id, done = self.round_id + 1, learner.progress.inner_step
+        learner = self._around.learner
+        result, seconds = learner.train(self._around.emit)
         self._train_s, self._trained_at = self._train_s + seconds, time.monotonic()
         self._tokens += result.tokens
-        if result.loss is None:
-            skipped = learner.skipped_in_a_row
-            emit(StepSkipped(round_id=round_id, inner_step=done, in_a_row=skipped))
-            if skipped >= self._node.nan_patience:
-                learner.go_back_to_anchor()
-                emit(WentBackToAnchor(round_id=round_id))
-        else:
-            emit(
-                StepDone(
-                    round_id=round_id,
-                    inner_step=done,
-                    of_steps=self._run.inner_steps,
-                    loss=result.loss,
-                    tokens=result.tokens,
-                    seconds=seconds,
-                )
-            )
         self._around.pacer.trained(learner.progress)
 
     def _reduce(self, plan: RoundPlan) -> tuple[Staged | None, str]:
