@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -34,7 +34,7 @@ class Benchmark(Protocol):
 
     def add_options(self, parser: argparse.ArgumentParser, /) -> None: ...
 
-    def measure(self, options: argparse.Namespace, /) -> list[Comparison]: ...
+    def measure(self, options: argparse.Namespace, /) -> Iterator[Comparison]: ...
 
 
 BENCHMARKS: dict[str, Benchmark] = {"average": averaging}
@@ -53,7 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_argument("--json", type=Path, metavar="FILE", help="also write all figures to this file")
         benchmark.add_options(command)
     options = parser.parse_args(arguments)
-    comparisons = BENCHMARKS[options.benchmark].measure(options)
+    comparisons = []
+    for comparison in BENCHMARKS[options.benchmark].measure(options):
+        print(f"{comparison.name}: {comparison.ratio:.2f} of {comparison.reference}", file=sys.stderr)
+        comparisons.append(comparison)
     print(table(comparisons))
     if options.json:
         write(options.json, options.benchmark, comparisons)

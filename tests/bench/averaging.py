@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,18 +26,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1, help="torch's threads (default 1, as many as ours)")
 
 
-def measure(options: argparse.Namespace) -> list[Comparison]:
+def measure(options: argparse.Namespace) -> Iterator[Comparison]:
     torch.set_num_threads(options.threads)
     rng = np.random.default_rng(1)
     arrays = [rng.standard_normal(options.elements) for _ in range(options.nodes)]
-    return [*_means(arrays, options.repetitions), *_hashes(arrays[0], options.repetitions)]
+    yield from _means(arrays, options.repetitions)
+    yield from _hashes(arrays[0], options.repetitions)
 
 
-def _means(arrays: list[Any], repetitions: int) -> list[Comparison]:
+def _means(arrays: list[Any], repetitions: int) -> Iterator[Comparison]:
     lists = [array.tolist() for array in arrays]
     narrow = [array.astype(np.float32) for array in arrays]
     tensors = [torch.from_numpy(array) for array in narrow]
-    averager, found = GradientAverager(), []
+    averager = GradientAverager()
     for name, vectors, reference, kind, target in (
         ("average of lists", lists, "torch.tensor of each, mean, float32", torch.float32, MOST),
         ("average of lists", lists, "torch.tensor of each, mean, float64", torch.float64, MOST),
@@ -49,21 +51,18 @@ def _means(arrays: list[Any], repetitions: int) -> list[Comparison]:
             lambda vectors=vectors, kind=kind: _torch_mean(vectors, kind),  # type: ignore[misc]
             repetitions,
         )
-        found.append(Comparison(name, *times, reference, target))
-    return found
+        yield Comparison(name, *times, reference, target)
 
 
-def _hashes(array: Any, repetitions: int) -> list[Comparison]:
+def _hashes(array: Any, repetitions: int) -> Iterator[Comparison]:
     verifier, values = HashVerifier(), array.tolist()
-    found = []
     for name, vector in (("compute_hash of a list", values), ("compute_hash of an array", array)):
         times = by_turns(
             lambda vector=vector: verifier.compute_hash({"w": vector}),  # type: ignore[misc]
             lambda: hashlib.sha256(json.dumps({"w": values}, sort_keys=True).encode()).hexdigest(),
             repetitions,
         )
-        found.append(Comparison(name, *times, "json.dumps and sha256 of the list"))
-    return found
+        yield Comparison(name, *times, "json.dumps and sha256 of the list")
 
 
 def _update(node_id: str, vector: Any) -> LocalUpdate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import base58
 import numpy as np
@@ -326,7 +327,8 @@ def test_a_member_that_fails_to_receive_goes_on_serving_the_others() -> None:
         swarm.members[1].terms.buffer[0] = 3.0
         unlucky = Poisoned()
         unlucky.poison = np.array([1.0] + [0.0] * (PART_ELEMENTS - 1), np.float32).tobytes()
-        object.__setattr__(swarm.members[2].terms, "codec", unlucky)
+        terms = swarm.members[2].terms
+        object.__setattr__(terms, "arithmetic", replace(terms.arithmetic, codec=unlucky))
         outcomes = asyncio.run(swarm.round(swarm.order()))
         assert [outcome.complete for outcome in outcomes] == [True, True, False]
         assert outcomes[2].blamed == swarm.roster[0]
