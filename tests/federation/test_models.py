@@ -84,6 +84,14 @@ def test_defaults_are_those_of_the_page() -> None:
     assert (state.global_weights, state.participating_nodes, state.avg_loss) == ({}, [], 0.0)
 
 
+def test_the_status_of_a_node_changes_as_it_goes() -> None:
+    node = FederatedNode(node_id="n1", address="host:1")
+    node.status = "training"
+    assert node.status == "training"
+    with pytest.raises(ValidationError, match="status"):
+        node.status = None  # type: ignore[assignment]
+
+
 def test_no_two_instances_share_a_default() -> None:
     FederatedNode(node_id="n1", address="").capabilities["gpu"] = True
     GlobalState(round_id=0).global_weights["weight"] = [1.0]

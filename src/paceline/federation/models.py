@@ -21,7 +21,9 @@ __all__ = ["FederatedNode", "GlobalState", "LocalUpdate", "TrainingConfig", "Tra
 
 
 class FederatedNode(Frozen):
-    """A participating node in a federated training run."""
+    """A participating node in a federated training run; its status may change as it goes."""
+
+    model_config = ConfigDict(frozen=False, validate_assignment=True)
 
     node_id: str
     """Unique identifier of the node."""
