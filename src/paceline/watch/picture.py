@@ -1,4 +1,4 @@
-"""What there is to see of a swarm at one moment: the one format that page, terminal, report and exporter read.
+"""What there is to see of a swarm at one moment: the one format that page, terminal and report read.
 
 A picture is worked out from signed records, or from the event files and logs of a local run; nothing in it is
 anybody's free text but `cause`, which a reader must escape like everything else that came from peers.
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from paceline.core.records import Frozen
 
 Standing = Literal["train", "wait", "reduce", "attest", "apply", "repair", "leave", "lost", "finished"]
-"""A peer's phase by its own account; `lost` when its heartbeat stays away, `finished` after it left at the end."""
+"""A peer's phase by its own account; `lost` when it is silent for `lease_s`, `finished` after the end."""
 
 
 class PeerView(Frozen):
@@ -89,7 +91,7 @@ class RoundView(Frozen):
     """Training loss over the members, nats per token."""
     val_loss: float | None = None
     """Loss of the new anchor on held-out data, nats per byte, averaged over those who told."""
-    losses: dict[str, float] = {}
+    losses: dict[str, float] = Field(default_factory=dict)
     """Each member's own training loss of the round, nats per token."""
     digest: str = ""
     """Digest of the commit."""
@@ -156,8 +158,8 @@ class Picture(Frozen):
     bytes_sent: int = 0
     """Bytes of parts that all peers sent, over all that is known."""
     data_parallel_bytes: int = 0
-    """What data-parallel training of the same steps would have sent: each step, each peer, a ring all-reduce of
-    all gradients in float32."""
+    """What data-parallel training of the same steps would have sent: at each step, for each peer, a ring
+    all-reduce of all gradients in float32."""
     quorum_needed: int = 0
     """How many of the last roster it takes to commit the round in progress."""
     quorum_here: int = 0
