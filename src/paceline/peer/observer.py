@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from paceline.core.config import Handout, RunConfig
@@ -59,6 +61,25 @@ def observe(target: Handout | str) -> SwarmView:
     Raises:
         JoinError: The swarm could not be reached, or trains another run.
     """
+    with looking_at(target) as (board, run):
+        return _view(run, [posted.record for posted in board.read(_KINDS)])
+
+
+@contextmanager
+def looking_at(target: Handout | str) -> Iterator[tuple[Board, RunConfig]]:
+    """Connect to a swarm as a client of its DHT, which serves nobody and is served by all.
+
+    Forks a process: call this in the main thread, before there are others.
+
+    Args:
+        target: The run's hand-out, or the multiaddr of any of its peers.
+
+    Yields:
+        The run's board, to read from as long as the block lasts, and the run's parameters.
+
+    Raises:
+        JoinError: The swarm could not be reached, or trains another run.
+    """
     rejections = Rejections()
     key = SigningKey.from_seed(secrets.token_bytes(32))
     dht = PeerDht(
@@ -72,7 +93,7 @@ def observe(target: Handout | str) -> SwarmView:
         board = Board(dht, key, run_id=None, rejections=rejections)
         run = find_run(board, target)
         board.run_id = run.run_id
-        return _view(run, [posted.record for posted in board.read(_KINDS)])
+        yield board, run
 
 
 def _view(run: RunConfig, records: list[Record]) -> SwarmView:
