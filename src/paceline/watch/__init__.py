@@ -2,6 +2,7 @@
 
 picture.py   what there is to see, at one moment: the one format that page, terminal and report read
 source.py    where pictures come from
+notice.py    what is wrong with the swarm as a whole, in one sentence
 watcher.py   a live swarm, seen by a peer that never trains
 replay.py    a finished run, from a folder, a log or a history file
 fold.py      records and events in, pictures out: pure

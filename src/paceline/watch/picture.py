@@ -164,3 +164,7 @@ class Picture(Frozen):
     """How many of the last roster it takes to commit the round in progress."""
     quorum_here: int = 0
     """How many of them are here."""
+    heard_at: float | None = None
+    """When something new last came from anybody, in seconds since 1970; None when nobody has been heard."""
+    notice: str = ""
+    """What is wrong with the swarm as a whole, in one sentence for people (`paceline.watch.notice`)."""
