@@ -1,6 +1,6 @@
 """What is wrong with a swarm as a whole, in one sentence: for whoever looks at a page that no longer moves.
 
-    picture = picture.model_copy(update={"notice": notice(picture, source.begin)})
+picture = picture.model_copy(update={"notice": notice(picture)})
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ from datetime import UTC, datetime
 
 from paceline.watch.picture import PeerView, Picture
 
-_MANY = (("day", 86400), ("h", 3600), ("min", 60), ("s", 1))
+_UNITS = (("h", 3600), ("min", 60), ("s", 1))
 
 
-def notice(picture: Picture, begin: float) -> str:
+def notice(picture: Picture) -> str:
     """Tell what keeps a swarm from going on.
 
     Args:
         picture: The swarm as it stands.
-        begin: When the watch over it began, in seconds since 1970.
 
     Returns:
         One sentence for people, or "" when nothing is wrong. It holds no text that came from peers.
@@ -26,7 +25,7 @@ def notice(picture: Picture, begin: float) -> str:
     if not picture.is_live or picture.rounds_committed >= picture.rounds_planned:
         return ""
     if not any(map(_is_here, picture.peers)):
-        return _silence(picture, begin)
+        return _silence(picture)
     if picture.quorum_here < picture.quorum_needed:
         return (
             f"No round can end: {picture.quorum_here} of the {picture.quorum_needed} peers that it takes "
@@ -57,17 +56,19 @@ def _latest(at: float, peers: Collection[PeerView]) -> float | None:
     return max((at - peer.seen_s for peer in peers), default=None)
 
 
-def _silence(picture: Picture, begin: float) -> str:
+def _silence(picture: Picture) -> str:
     heard = heard_at(picture)
-    why = "the peers have stopped, or this observer is cut off from them"
-    if heard is None:
-        return f"Nobody has been heard since the watch began, {_ago(picture.at, begin)}: {why}."
-    return f"Nobody has been heard for {_ago(picture.at, heard)}: {why}."
+    since = picture.begin if heard is None else heard
+    if since is None or picture.at - since < picture.lease_s:
+        return ""
+    which = ", when the watch began," if heard is None else ""
+    when = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return (
+        f"Nobody has been heard since {when}{which or ','} {_spelled(picture.at - since)} ago: the peers have stopped, "
+        f"or this observer is cut off from them."
+    )
 
 
-def _ago(now: float, then: float) -> str:
-    seconds = max(0, int(now - then))
-    unit, size = next((found for found in _MANY if seconds >= found[1]), _MANY[-1])
-    number = seconds // size
-    when = datetime.fromtimestamp(then, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return f"{number} {unit}{'s' if unit == 'day' and number != 1 else ''}, since {when}"
+def _spelled(seconds: float) -> str:
+    unit, size = next((found for found in _UNITS if seconds >= found[1]), _UNITS[-1])
+    return f"{int(seconds // size)} {unit}"

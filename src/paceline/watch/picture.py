@@ -164,6 +164,8 @@ class Picture(Frozen):
     """How many of the last roster it takes to commit the round in progress."""
     quorum_here: int = 0
     """How many of them are here."""
+    begin: float | None = None
+    """The first moment that is known, in seconds since 1970: when the watch began, or the run in a replay."""
     heard_at: float | None = None
     """When something new last came from anybody, in seconds since 1970; None when nobody has been heard."""
     notice: str = ""
