@@ -64,8 +64,8 @@ def _silence(picture: Picture) -> str:
     which = ", when the watch began," if heard is None else ""
     when = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return (
-        f"Nobody has been heard since {when}{which or ','} {_spelled(picture.at - since)} ago: the peers have stopped, "
-        f"or this observer is cut off from them."
+        f"Nobody has been heard since {when}{which or ','} {_spelled(picture.at - since)} ago: "
+        f"the peers have stopped, or this observer is cut off from them."
     )
 
 
