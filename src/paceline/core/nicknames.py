@@ -2,7 +2,7 @@
 
 A peer id is 52 letters of which people remember none. A nickname is easy to say, the same on every machine and
 for ever, and proves nothing: two peers may share one, and with some patience anybody finds an id for any
-nickname. So it stands beside the short id, and nothing is ever looked up by it.
+nickname. So it stands beside the short id, and nothing is looked up by it but what people ask to see.
 
     >>> nickname("12D3KooWA1bysjrTACSWqf6q172inxvwKHUxAnBtVgaVDKMxpZtx")
     'silken-bullfinch'
@@ -11,7 +11,10 @@ nickname. So it stands beside the short id, and nothing is ever looked up by it.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from functools import lru_cache
+
+from paceline.core.signing import short
 
 _ADJECTIVES = """
 able agile airy alert alpine amber ample apt aqua arctic ardent artful astral autumn avid azure balmy
@@ -68,3 +71,31 @@ def nickname(peer_id: str) -> str:
     digest = hashlib.sha256(b"paceline nickname\x00" + peer_id.encode(errors="replace")).digest()
     first, second = (int.from_bytes(part, "big") for part in (digest[:8], digest[8:16]))
     return f"{_ADJECTIVES[first % len(_ADJECTIVES)]}-{_NOUNS[second % len(_NOUNS)]}"
+
+
+def named(peer_id: str) -> str:
+    """Spell a peer for people: nickname and short id.
+
+    Args:
+        peer_id: Its id.
+
+    Returns:
+        Such as `silken-bullfinch pxZtx7`; empty when there is no peer.
+    """
+    return f"{nickname(peer_id)} {short(peer_id)}" if peer_id else ""
+
+
+def matching(text: str, peers: Iterable[str]) -> list[str]:
+    """Find the peers that somebody may mean.
+
+    Args:
+        text: A peer id, its beginning, the short id, a nickname or its beginning, or what `named` gives.
+        peers: Peer ids to choose from.
+
+    Returns:
+        The one that is meant exactly, or else all that begin like this, sorted; none when the text is empty.
+    """
+    wanted = " ".join(text.split())
+    known = sorted(set(peers))
+    exact = [p for p in known if wanted in (p, short(p), nickname(p), named(p))]
+    return exact or [p for p in known if wanted and (p.startswith(wanted) or nickname(p).startswith(wanted))]
