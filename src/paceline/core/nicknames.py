@@ -1,7 +1,7 @@
 """Names for people: every peer id has a nickname of two words that follows from it alone.
 
-A peer id is 52 letters of which people remember none. A nickname is easy to say, the same on every machine and
-for ever, and proves nothing: two peers may share one, and with some patience anybody finds an id for any
+A peer id is 52 letters of which people remember none. A nickname is easy to say, the same on every machine
+and for ever, and proves nothing: two peers may share one, and with some patience anybody finds an id for any
 nickname. So it stands beside the short id, and nothing is looked up by it but what people ask to see.
 
     >>> nickname("12D3KooWA1bysjrTACSWqf6q172inxvwKHUxAnBtVgaVDKMxpZtx")
@@ -16,7 +16,7 @@ from functools import lru_cache
 
 from paceline.core.signing import short
 
-_ADJECTIVES = """
+_ADJECTIVE_WORDS = """
 able agile airy alert alpine amber ample apt aqua arctic ardent artful astral autumn avid azure balmy
 bold bonny brave breezy bright brisk bronze bubbly calm candid carefree cheery chilly chipper civil
 classic clean clear clever cloudy coastal cobalt cool copper coral cordial cosmic cosy crimson crisp
@@ -33,8 +33,8 @@ sleek smart smooth snappy snowy snug solar solid sonic sparkling speedy spirited
 starry stately steady stoic stout strong sturdy sunny sure swift tactful tender tidal tidy timely topaz
 tranquil true trusty upbeat urban valiant velvet verdant vibrant violet vital vivid warm watchful wavy
 wide windy winged wintry wise witty worthy zesty
-""".split()
-_NOUNS = """
+"""
+_NOUN_WORDS = """
 albatross alpaca antelope avocet badger barbet barracuda beaver beetle bison bittern blackbird bluebird
 bobcat brambling bullfinch bunting butterfly buzzard camel canary capybara cardinal caribou cassowary
 caterpillar chaffinch chamois cheetah chickadee chinchilla chipmunk cockatoo condor cormorant corncrake
@@ -55,7 +55,8 @@ skylark sparrow spoonbill sprinter squirrel stallion starling stilt stoat stonec
 swallow swan tanager tapir teal tern thrush tiger toucan treecreeper trout tuna turnstone turtle vole
 wagtail wallaby walrus warbler waxwing weaver whale wheatear whimbrel whinchat wigeon wolf wolverine
 wombat woodcock woodpecker wren wryneck yellowhammer zebra
-""".split()
+"""
+_ADJECTIVES, _NOUNS = tuple(_ADJECTIVE_WORDS.split()), tuple(_NOUN_WORDS.split())
 
 
 @lru_cache(maxsize=4096)

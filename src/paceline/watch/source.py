@@ -1,7 +1,7 @@
-"""Where pictures come from: a live swarm (`Watcher`) or what is left of one (`Replay`), told apart by nobody else.
+"""Where pictures come from: a live swarm (`Watcher`), or what is left of one (`Replay`).
 
-    def height(source: Source) -> int:
-        return source.picture().rounds_committed
+def height(source: Source) -> int:
+    return source.picture().rounds_committed
 """
 
 from __future__ import annotations
