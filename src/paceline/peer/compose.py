@@ -6,9 +6,11 @@ once the run's parameters are known, the averager, and only then model, pacer an
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -98,7 +100,8 @@ def join(node: NodeConfig, target: Handout | str, emit_extra: Emit | None = None
         learner = Learner(run, node, key.peer_id)
         registry = CollectorRegistry()
         jsonl = stack.enter_context(JsonlSink(folder.events))
-        prometheus = PrometheusSink(registry, key.peer_id, rejections.by_reason)
+        free_space = partial(shutil.disk_usage, folder.path)
+        prometheus = PrometheusSink(registry, key.peer_id, rejections.by_reason, disk=free_space)
         emit = fan_out(jsonl, prometheus, *([emit_extra] if emit_extra else []))
         aside = Aside(folder.aside, emit)
         ledger = stack.enter_context(open_ledger(folder.log, run, learner.first, aside))
