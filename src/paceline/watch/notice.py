@@ -24,7 +24,7 @@ def notice(picture: Picture) -> str:
     """
     if not picture.is_live or picture.rounds_committed >= picture.rounds_planned:
         return ""
-    if not any(map(_is_here, picture.peers)):
+    if not any(peer.seen_s < picture.lease_s for peer in picture.peers):
         return _silence(picture)
     if picture.quorum_here < picture.quorum_needed:
         return (
@@ -46,10 +46,6 @@ def heard_at(picture: Picture) -> float | None:
     if picture.heard_at is not None:
         return picture.heard_at
     return _latest(picture.at, picture.peers)
-
-
-def _is_here(peer: PeerView) -> bool:
-    return peer.standing not in ("lost", "finished")
 
 
 def _latest(at: float, peers: Collection[PeerView]) -> float | None:

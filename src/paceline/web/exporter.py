@@ -196,7 +196,11 @@ METRICS: tuple[SwarmMetric, ...] = (
         one(lambda p: p.quorum_here - p.quorum_needed),
     ),
     SwarmMetric(
-        "peer_up", "gauge", "1 for a peer that is heard, 0 for one that is lost.", each(is_here), _PEER
+        "peer_up",
+        "gauge",
+        "1 for a peer that takes part, 0 for one that is lost, leaving or finished.",
+        each(is_here),
+        _PEER,
     ),
     SwarmMetric(
         "peer_coordinator", "gauge", "1 for the peer at the front.", each(lambda p: p.is_coordinator), _PEER

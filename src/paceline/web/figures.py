@@ -83,9 +83,9 @@ def is_here(peer: PeerView) -> bool:
         peer: The peer.
 
     Returns:
-        Whether it is neither lost nor finished.
+        Whether it is neither lost nor leaving nor finished.
     """
-    return peer.standing not in ("lost", "finished")
+    return peer.standing not in ("lost", "leave", "finished")
 
 
 def phases(picture: Picture) -> Iterable[Sample]:
