@@ -30,17 +30,18 @@ scrapes all of it, `ops/alerts.yml` has the alerts, `ops/grafana.json` a dashboa
 """
 _PEER = """## A peer's own
 
-At `/metrics` of every peer, on the address that it prints at its start (`metrics.host` and `metrics.port` of its
-configuration). Prometheus finds the peers of a run through `/sd` of `paceline observe`, which lists every live
-peer that has proven to serve its address, and gives all its metrics the labels `run_id`, `peer_id` and
-`nickname`. What a peer itself says under these names is kept as `exported_run_id` and `exported_peer_id`. For
-relabelling there are also `__meta_paceline_phase` and `__meta_paceline_coordinator` (`true` or `false`).
+At `/metrics` of every peer, on the address that it prints at its start (`metrics.host` and `metrics.port`
+of its configuration). Prometheus finds the peers of a run through `/sd` of `paceline observe`, which
+lists every live peer that has proven to serve its address, and gives all its metrics the labels `run_id`,
+`peer_id` and `nickname`. What a peer itself says under these names is kept as `exported_run_id` and
+`exported_peer_id`. For relabelling there are also `__meta_paceline_phase` and
+`__meta_paceline_coordinator` (`true` or `false`).
 """
 _SWARM = """## The swarm
 
-At `/metrics` of `paceline observe`, which reads the signed records of all peers. What peers say of themselves
-(speed, bytes, losses) is shown as they say it. What is counted since the watch began goes on after a restart of
-the observer when it keeps a history (`--history`), and begins anew otherwise.
+At `/metrics` of `paceline observe`, which reads the signed records of all peers. What peers say of
+themselves (speed, bytes, losses) is shown as they say it. What is counted since the watch began goes on
+after a restart of the observer when it keeps a history (`--history`), and begins anew otherwise.
 """
 
 
