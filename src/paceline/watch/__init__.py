@@ -6,6 +6,6 @@ notice.py    what is wrong with the swarm as a whole, in one sentence
 watcher.py   a live swarm, seen by a peer that never trains
 replay.py    a finished run, from a folder, a log or a history file
 fold.py      records and events in, pictures out: pure
-history.py   what was seen, in one SQLite file that survives the monitor
+history.py   what was seen, kept in one SQLite file (store.py) that survives the monitor
 proof.py     asking a peer to prove that it serves the address that it announces
 """

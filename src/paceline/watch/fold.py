@@ -99,17 +99,30 @@ class Swarm:
             case _:
                 pass
 
-    def take_link(self, commit: CommitRecord, receipts: Sequence[RoundReceipt]) -> None:
+    def take_link(
+        self, commit: CommitRecord, receipts: Sequence[RoundReceipt], at: float | None = None
+    ) -> None:
         """Take in a row of a history that verifies.
 
         Args:
             commit: The commit, which follows the one before and is backed by a quorum.
             receipts: The receipts that back it.
+            at: When it was made, in seconds since 1970; by its author's clock when left out.
         """
-        at = commit.seq / 1000
+        at = commit.seq / 1000 if at is None else at
         self.chronicle.add(commit, receipts, at)
         for peer_id in commit.state.participating_nodes:
             self.crowd.sight(peer_id, at)
+
+    def here(self, peer_id: str, now: float) -> None:
+        """Note that a peer is alive, though nothing new came from it.
+
+        Args:
+            peer_id: Who.
+            now: Seconds since 1970.
+        """
+        sight = self.crowd.sight(peer_id, now)
+        sight.seen_at = max(sight.seen_at, now)
 
     def take_event(self, peer_id: str, time: float, event: Event) -> None:
         """Take in what a peer wrote into its event file.

@@ -139,7 +139,7 @@ class Telling:
     @_note.register
     def _(self, event: events.PeerStopped, sight: Sight, time: float) -> None:
         sight.move(Phase.LEAVE, sight.round_id, time)
-        sight.finished = event.cause == "finished"
+        sight.finished = event.cause == "finished" or event.round_id >= self._run.rounds
 
     @_note.register
     def _(self, event: events.PeerRestarting, sight: Sight, time: float) -> None:
