@@ -1,4 +1,4 @@
-"""A run in one HTML file: the dashboard with everything inline, to be kept, sent, or opened without a network.
+"""A run in one HTML file: the dashboard with everything inline, to be kept, sent, and opened anywhere.
 
     Path("report.html").write_text(report(Replay.open(Path("runs/node"))))
 
