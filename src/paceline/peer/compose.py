@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from paceline.core.config import Handout, NodeConfig, RunConfig, SwarmConfig
 from paceline.core.errors import CheckpointError, ProcessDied, SeedsUnreachable
 from paceline.core.events import Emit, PeerStarted
+from paceline.core.proof import prove
 from paceline.core.records import Phase
 from paceline.core.rounds import RoundMachine
 from paceline.core.signing import SigningKey
@@ -108,7 +109,9 @@ def join(node: NodeConfig, target: Handout | str, emit_extra: Emit | None = None
         machine = _restore(run, key, ledger, shelf, learner)
         duties = Duties(ledger.remember, averager.cancel, emit, node.network.poll_s)
         pacer = Pacer(machine, board, run, duties)
-        server = MetricsServer(node.metrics.host, node.metrics.port, registry, lambda: _health(pacer))
+        proof = partial(_proof, key, machine)
+        health = partial(_health, pacer)
+        server = MetricsServer(node.metrics.host, node.metrics.port, registry, health, proof)
         machine.voice.metrics_address = _reachable(stack.enter_context(server).address, dht)
         catch_up = CatchUp(run, averager, shelf, learner.num_elements, aside, emit)
         around = Surroundings(
@@ -253,6 +256,10 @@ def _reachable(address: str, dht: PeerDht) -> str:
         return address
     found = [str(maddr).split("/")[2] for maddr in dht.get_visible_maddrs() if str(maddr).startswith("/ip4/")]
     return f"{next((ip for ip in found if not ip.startswith('127.')), '127.0.0.1')}:{port}"
+
+
+def _proof(key: SigningKey, machine: RoundMachine, nonce: str) -> str:
+    return prove(key, nonce, machine.standing.run.run_id, machine.voice.metrics_address)
 
 
 def _check_children(dht: PeerDht, averager: Averager) -> None:

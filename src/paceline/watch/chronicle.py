@@ -30,7 +30,7 @@ class Chronicle:
             run: The run's parameters.
         """
         self.run = run
-        self.footing = Footing(0, "", frozenset(run.quorum.founders))
+        self.footing = self._beginning = Footing(0, "", frozenset(run.quorum.founders))
         self._settled: dict[int, RoundView] = {}
         self._facts: dict[int, RoundFacts] = {}
         self._chain: list[CommitRecord] = []
@@ -51,16 +51,21 @@ class Chronicle:
         return max([self.tip.round_id, *self._open])
 
     @property
-    def whole_until(self) -> int:
-        """All rounds up to this one are settled, from the first on, with their members."""
-        return self._counted
+    def whole_until(self) -> Footing:
+        """The last round up to which all are known, from the first on, as of the last `refresh`."""
+        if self.footing.round_id != self._counted:
+            view = self._settled.get(self._counted)
+            return Footing(view.round_id, view.digest, frozenset(view.members)) if view else self._beginning
+        whole = self.footing
+        for commit in self._chain:
+            if commit.state.round_id == whole.round_id + 1:
+                whole = footing_of(commit)
+        return whole
 
     @property
     def is_whole(self) -> bool:
         """Whether every commit up to the last is known."""
-        rounds = [commit.state.round_id for commit in self._chain]
-        expected = range(self._counted + 1, self._counted + 1 + len(rounds))
-        return self.footing.round_id == self._counted and rounds == list(expected)
+        return self.whole_until == self.tip
 
     @property
     def voided(self) -> int:

@@ -10,9 +10,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from paceline.core import chain
+from paceline.core.chain import Link
 from paceline.core.config import RunConfig
 from paceline.core.election import has_quorum
-from paceline.core.records import CommitRecord
+from paceline.core.errors import HistoryBroken, RecordRejected
+from paceline.core.records import CommitRecord, RoundReceipt
+from paceline.core.wire import unseal
 from paceline.watch.rounds import RoundFacts
 
 
@@ -168,3 +171,37 @@ def is_well_formed(commit: CommitRecord, run: RunConfig) -> bool:
         and list(nodes) == sorted(set(nodes))
         and state.plan_digest == state.averaged_plan_digest()
     )
+
+
+def verified(link: Link, footing: Footing, run: RunConfig) -> tuple[CommitRecord, list[RoundReceipt]]:
+    """Check a row of history from anybody.
+
+    A watch has no model and does not know the first weights, so it does not know what round 1 follows; that
+    it is backed by a quorum of the founders has to do.
+
+    Args:
+        link: The row, untrusted.
+        footing: The commit that it has to follow.
+        run: The run's parameters.
+
+    Returns:
+        The commit and the receipts that back it.
+
+    Raises:
+        HistoryBroken: Names the round and what is wrong with it.
+    """
+    where = f"round {footing.round_id + 1}"
+    try:
+        commit, *receipts = map(unseal, (link.commit, *link.receipts))
+    except RecordRejected as error:
+        raise HistoryBroken(where, error.cause) from error
+    votes = [receipt for receipt in receipts if isinstance(receipt, RoundReceipt)]
+    if not isinstance(commit, CommitRecord) or not is_well_formed(commit, run):
+        raise HistoryBroken(where, "a malformed commit")
+    state = commit.state
+    if state.round_id != footing.round_id + 1 or (footing.digest and state.prev_digest != footing.digest):
+        raise HistoryBroken(where, "it does not follow the commit before it")
+    voters, electorate = chain.backers(commit, votes), footing.roster - set(commit.departed)
+    if not has_quorum(voters, electorate, run_id=run.run_id, min_members=run.quorum.min_members):
+        raise HistoryBroken(where, f"{len(voters)} receipts are no quorum")
+    return commit, votes

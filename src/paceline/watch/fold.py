@@ -29,6 +29,7 @@ from paceline.core.records import (
     WorkerMetrics,
 )
 from paceline.watch.chronicle import Chronicle
+from paceline.watch.commits import Footing
 from paceline.watch.crowd import Crowd
 from paceline.watch.picture import PeerView, Picture, RoundView, Span
 from paceline.watch.rounds import RoundFacts
@@ -154,6 +155,32 @@ class Swarm:
         self._reachable.pop(peer_id, None)
         if is_reachable is not None:
             self._reachable[peer_id] = is_reachable
+
+    def announced(self, now: float) -> dict[str, str]:
+        """Collect where peers say to serve their metrics.
+
+        Args:
+            now: Seconds since 1970.
+
+        Returns:
+            `host:port` by peer id, of those who are here and announce one.
+        """
+        return {s.peer_id: s.metrics_address for s in self.crowd.live(now) if s.metrics_address}
+
+    def missing(self, now: float) -> tuple[Footing | None, list[str]]:
+        """Tell what history should be fetched; ask after `picture`.
+
+        Args:
+            now: Seconds since 1970.
+
+        Returns:
+            The commit after which something is missing, or None, and who should have it.
+        """
+        whole, tip = self.chronicle.whole_until, self.chronicle.tip
+        live = self.crowd.live(now)
+        if whole == tip and tip.round_id >= self.crowd.round_of_most(now) - 1:
+            return None, []
+        return whole, [sight.peer_id for sight in live if sight.round_id > whole.round_id + 1]
 
     def picture(self, now: float, rounds: int | None = ROUNDS_SHOWN) -> Picture:
         """Tell how the swarm stands.
