@@ -44,6 +44,21 @@ class IdentityError(PacelineError):
     """A peer's key is unreadable, malformed, or in use by a live peer."""
 
 
+class IdentityInUse(IdentityError):
+    """A live peer on this machine holds the identity.
+
+    Attributes:
+        holder: Which process, such as `pid 123`.
+    """
+
+    def __init__(self, path: str, holder: str) -> None:
+        self.holder = holder
+        super().__init__(
+            f"the identity {path} is in use by a live peer ({holder})",
+            "stop that peer, or give this one a state_dir of its own",
+        )
+
+
 class JoinError(PacelineError):
     """The swarm could not be joined."""
 

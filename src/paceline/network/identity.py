@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from paceline.core.errors import IdentityError
+from paceline.core.errors import IdentityError, IdentityInUse
 from paceline.core.signing import SigningKey
 
 # Protobuf PrivateKey{type: Ed25519, data: 64 bytes}, the data being seed and public key (libp2p
@@ -117,10 +117,7 @@ def _acquire(lock: int, path: Path, deadline: float) -> None:
         # Killed a moment ago: what it forked is on its way out and takes the lock along.
         if time.monotonic() >= deadline or (pid is not None and _is_alive(pid)):
             name = f"pid {pid}" if pid is not None else "pid unknown"
-            raise IdentityError(
-                f"the identity {path} is in use by a live peer ({name})",
-                "stop that peer, or give this one a state_dir of its own",
-            )
+            raise IdentityInUse(str(path), name)
         time.sleep(_POLL_S)
 
 
