@@ -11,7 +11,7 @@ import sys
 import typer
 
 from paceline import __version__
-from paceline.cli import creating, doctor, joining, reading, simulating
+from paceline.cli import creating, doctor, joining, observing, reading, simulating
 from paceline.cli.local import up
 from paceline.cli.screen import complain
 from paceline.core.errors import ConfigError, IdentityError, JoinError, PacelineError, UnusableState
@@ -41,6 +41,8 @@ app.command(rich_help_panel=_TRAIN)(creating.init)
 app.command(rich_help_panel=_TRAIN)(joining.seed)
 app.command(rich_help_panel=_TRAIN)(joining.join)
 app.command(rich_help_panel=_LOOK)(reading.status)
+app.command(rich_help_panel=_LOOK)(observing.observe)
+app.command(rich_help_panel=_LOOK)(observing.report)
 app.command(rich_help_panel=_LOOK)(reading.credits)
 app.command(rich_help_panel=_LOOK)(reading.verify)
 app.command(rich_help_panel=_LOOK)(reading.sample)

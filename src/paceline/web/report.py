@@ -23,7 +23,10 @@ MAX_ROUNDS = 2000
 MAX_ROUNDS_WITH_SPANS = 400
 """So many of the latest rounds keep what every peer did."""
 _SPANS_OF = 4
-_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
+    "base-uri 'none'; form-action 'none'"
+)
 _PLACE = "<!-- picture -->"
 _STYLE = re.compile(r'<link rel="stylesheet" href="([^"]+)">')
 _SCRIPT = re.compile(r'<script src="([^"]+)"></script>')
