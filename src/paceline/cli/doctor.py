@@ -141,8 +141,5 @@ def _sum_up(findings: tuple[Finding, ...], bundle: Path | None) -> None:
         screen.print(f"{bundle} is for a bug report; look through it before you send it", markup=False)
 
 
-_COUNTED: dict[Status, str] = {"fail": "failed", "warn": "to mind", "ok": "well"}
-
-
 def _exit(code: int) -> None:
     raise typer.Exit(code)

@@ -19,7 +19,7 @@ _PLAIN = frozenset({"127.0.0.1", "0.0.0.0", "::1", "::"})
 _DNS = re.compile(r"(/dns(?:4|6|addr)?/)[^/\s\"']+")
 _URL = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^\s/\"'<>]+", re.IGNORECASE)
 _MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
-_IPV4 = re.compile(r"(?<!\d)\d{1,3}(?:([.-])\d{1,3})(?:\1\d{1,3}){2}(?!\d)")
+_IPV4 = re.compile(r"(?<!\d)\d{1,3}(?:([.-])\d{1,3})(?:\1\d{1,3}){2,}(?!\d)")
 _MAC = re.compile(r"(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}", re.IGNORECASE)
 _IPV6 = re.compile(
     r"(?<![\w:])(?:[0-9a-f]{0,4}:){2,8}(?:[0-9a-f]{0,4}|\d{1,3}(?:\.\d{1,3}){3})(?![\w:])", re.I
@@ -31,7 +31,7 @@ _NAME_ON_THE_NET = re.compile(
 )
 _HIDDEN_VALUE = re.compile(
     r"(?i)\b([\w-]*(?:token|secret|passwo?r?d|credential|api[_-]?key|private[_-]?key|authorization)[\w-]*"
-    r"[\"']?\s*[=:]\s*(?:bearer\s+|basic\s+)?)([\"']?)[^\s\"',;}]+"
+    r"[\"']?\s*[=:]\s*(?:bearer\s+|basic\s+)?)(?:\"[^\"]*\"|'[^']*'|[^\s\"',;}]+)"
 )
 _PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z)", re.DOTALL)
 _HOMES = re.compile(r"(/(?:home|Users|Volumes|media|mnt)/)[^/\s\"']+")
@@ -84,10 +84,10 @@ class Redaction:
             text = text.replace(secret, "SECRET")
         text = "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)
         text = _PEM.sub("SECRET", text)
-        text = _HIDDEN_VALUE.sub(r"\1\2SECRET", text)
-        text = _MAIL.sub("MAIL", text)
+        text = _HIDDEN_VALUE.sub(r"\1SECRET", text)
         text = _DNS.sub(r"\1HOST", text)
         text = _URL.sub(lambda found: found[1] + self._url_host(found[0][len(found[1]) :]), text)
+        text = _MAIL.sub("MAIL", text)
         text = _MAC.sub("MAC", text)
         text = _IPV6.sub(self._address, text)
         text = _IPV4.sub(self._address, text)
