@@ -43,8 +43,8 @@ def observe(
     """Show a swarm on a page, and serve it to Prometheus: /metrics, and /sd to find its peers.
 
     Reads the DHT as a client and takes no part; everything is read only. A finished run gets a slider. Ctrl-C
-    ends it. docs/metrics.md lists the metrics; ops/ has a configuration for Prometheus, alerts, and a dashboard
-    for Grafana.
+    ends it. docs/metrics.md lists the metrics; ops/ has a configuration for Prometheus, alerts, and a
+    dashboard for Grafana.
 
         paceline observe run.json --history runs/watch.sqlite
 

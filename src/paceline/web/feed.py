@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 
@@ -18,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from paceline.core.errors import PacelineError
 from paceline.watch.source import Source
-from paceline.web.guard import refusal
+from paceline.web.guard import FAILED, refusal
 
 MAX_READERS = 64
 """So many streams are served at once."""
@@ -130,7 +131,13 @@ class Feed:
                     await self._tell("picture", await to_thread.run_sync(self._render))
                     await asyncio.sleep(INTERVAL_S)
         except PacelineError as error:
-            await self._tell("ended", json.dumps({"error": str(error)}).encode(), is_last=True)
+            await self._end(str(error))
+        except Exception as error:
+            print(f"error: /events: {type(error).__name__}: {error!s}", file=sys.stderr, flush=True)
+            await self._end(FAILED)
+
+    async def _end(self, cause: str) -> None:
+        await self._tell("ended", json.dumps({"error": cause}).encode(), is_last=True)
 
     async def _tell(self, event: str, data: bytes, *, is_last: bool = False) -> None:
         async with self._changed:
