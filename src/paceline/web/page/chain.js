@@ -47,7 +47,8 @@
     const cells = isOpen
       ? [words.count(round.round_id), "in progress", "", "", "", round.receipts ? receipts : "", ""]
       : [words.count(round.round_id), words.digest(round.digest), paceline.nameOf(picture, round.author), words.loss(round.avg_loss),
-        words.loss(round.val_loss), receipts, `${words.duration(now - round.committed_at)} ago`];
+        words.loss(round.val_loss), receipts,
+        picture.is_live ? `${words.duration(now - round.committed_at)} ago` : words.clock(round.committed_at)];
     cells.forEach((value, number) => text(details.firstChild.children[number].lastChild, value));
     updateFacts(details.lastChild, picture, round);
     const last = before.get(round.round_id - 1);

@@ -20,10 +20,11 @@
     const rounds = paceline.committed(picture);
     const last = rounds[rounds.length - 1];
     const hasVal = last && last.val_loss !== null;
+    const note = hasVal ? `training ${words.loss(last.avg_loss)}` : last ? "not measured on held-out data" : "no round is committed yet";
     return {
       key: "loss", name: hasVal || !last ? "validation loss" : "training loss",
       value: words.loss(last ? (hasVal ? last.val_loss : last.avg_loss) : null), unit: last ? "nats" : "",
-      note: hasVal ? `training ${words.loss(last.avg_loss)}` : "not measured on held-out data",
+      note,
     };
   };
 
@@ -80,7 +81,7 @@
     text(node.querySelector("dt"), stat.name);
     text(node.querySelector(".number"), stat.value);
     text(node.querySelector(".unit"), stat.unit);
-    attr(node.querySelector(".unit"), "data-bad", stat.isBad);
+    attr(node, "data-bad", stat.isBad);
     attr(node, "data-mine", stat.isMine);
     const note = node.querySelector(".note");
     text(note, stat.note);

@@ -86,13 +86,18 @@
   ];
 
   const draw = () => {
-    const key = [paceline.theme(), rounds.length < 3, ...ids].join();
+    const key = [paceline.theme(), Math.min(rounds.length, 3), ...ids].join();
     if (chart && key === drawnFor) {
       ids.forEach((peerId, number) => { chart.series[number + 1].width = peerWidth(peerId); });
       chart.setData(data());
       return;
     }
     if (chart) chart.destroy();
+    chart = null;
+    byId("losses-none").hidden = rounds.length > 0;
+    holder().hidden = rounds.length === 0;
+    byId("losses-numbers").hidden = rounds.length === 0;
+    if (!rounds.length) return;
     drawnFor = key;
     chart = new window.uPlot(options(), data(), holder());
     attr(chart.root, "aria-hidden", "true");

@@ -25,7 +25,8 @@
       loss: took.length ? took[took.length - 1].losses[peer.peer_id] : null,
       bytes_in: null,
       bytes_out: null,
-      seen_s: last ? Math.max(0, at - last.end) : null,
+      // The lane of a lost peer turns when it was last heard.
+      seen_s: last && last.standing === "lost" ? at - last.begin : null,
       credits: peer.credits - later.reduce((sum, round) => sum + samplesOf(round, peer.peer_id), 0),
     };
   };

@@ -76,9 +76,11 @@
     const share = Math.min(1, (peer.inner_step || 0) / (picture.inner_steps || 1));
     cell.firstChild.firstChild.style.width = `${share * 100}%`;
     attr(cell.firstChild, "class", `meter phase-${paceline.phase(peer.standing)}`);
+    cell.firstChild.hidden = peer.inner_step === null;
     const steps = peer.inner_step === null ? "" : `${words.count(peer.inner_step)} of ${words.count(picture.inner_steps)}`;
     const isBehind = peer.round_id !== Math.min(picture.rounds_committed + 1, picture.rounds_planned || Infinity);
-    text(cell.lastChild, isBehind || !steps ? `${steps ? `${steps}, ` : ""}round ${words.count(peer.round_id)}` : steps);
+    text(cell.lastChild, isBehind || !steps ? `round ${words.count(peer.round_id)}` : steps);
+    attr(cell, "title", steps ? `${steps} steps of round ${words.count(peer.round_id)}` : null);
   };
 
   const fillLately = (cell, peer) => {

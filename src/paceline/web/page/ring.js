@@ -58,6 +58,7 @@
     node.style.transform = `translate(${place.x.toFixed(1)}px, ${place.y.toFixed(1)}px)`;
     attr(around, "r", radius);
     attr(arc, "r", radius);
+    attr(arc, "visibility", share > 0 ? null : "hidden");
     attr(arc, "stroke-dasharray", `${Math.min(1, share).toFixed(3)} 1`);
     attr(core, "r", radius * 0.62);
     attr(core, "class", `core phase-${phase}`);

@@ -22,7 +22,7 @@
   const facts = (picture) => {
     const rounds = paceline.committed(picture);
     const peers = rounds.length ? rounds.reduce((sum, round) => sum + round.members.length, 0) / rounds.length : 0;
-    const each = peers && picture.rounds_committed ? picture.bytes_sent / (peers * picture.rounds_committed) : null;
+    const each = peers && picture.rounds_committed && !picture.is_past ? picture.bytes_sent / (peers * picture.rounds_committed) : null;
     return [
       ["per peer and round", words.size(each)],
       ["steps per round", words.count(picture.inner_steps)],

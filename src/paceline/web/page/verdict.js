@@ -89,7 +89,7 @@
   const lostWords = (picture) => {
     const gone = lost(picture);
     if (!gone.length) return "";
-    const silent = gone.length === 1 ? `, silent for ${words.duration(gone[0].seen_s)}` : "";
+    const silent = gone.length === 1 && gone[0].seen_s !== null ? `, silent for ${words.duration(gone[0].seen_s)}` : "";
     return `Lost: ${names(picture, gone)}${silent}.`;
   };
 
@@ -113,8 +113,9 @@
     if (!loss) {
       const first = here(picture);
       const done = first.reduce((sum, peer) => sum + peer.inner_step, 0) / ((first.length || 1) * picture.inner_steps || 1);
+      const soFar = [gone, gone && "The others go on."].filter(Boolean).join(" ");
       const detail = `${words.plural(first.length, "peer")}, ${words.percent(Math.min(1, done))} of the steps done`;
-      return { kind: "first", tone: "calm", word: "On the first round", detail, advice };
+      return { kind: "first", tone: "calm", word: "On the first round", detail, advice: soFar };
     }
     const value = `${loss.name} ${words.loss(loss.value)}`;
     const over = `over ${words.plural(loss.rounds, "round")}`;
@@ -138,8 +139,11 @@
   paceline.verdict = (picture, now) => {
     if (picture.rounds_planned > 0 && picture.rounds_committed >= picture.rounds_planned) {
       const loss = trend(picture);
+      const rounds = committed(picture);
+      const isWhole = rounds.length > 1 && rounds[0].round_id === 1;
+      const advice = isWhole ? `${words.duration(picture.last_commit_at - rounds[0].committed_at)} from the first commit to the last.` : "";
       const detail = `all ${words.plural(picture.rounds_committed, "round")}${loss ? `, ${loss.name} ${words.loss(loss.value)}` : ""}`;
-      return { kind: "finished", tone: "over", word: "Finished", detail, advice: "" };
+      return { kind: "finished", tone: "over", word: "Finished", detail, advice };
     }
     if (!here(picture).length) return nobody(picture);
     if (picture.quorum_needed > 0 && picture.quorum_here < picture.quorum_needed) {
