@@ -22,7 +22,7 @@ MAX_ROUNDS = 2000
 """So many of the latest rounds are kept."""
 MAX_ROUNDS_WITH_SPANS = 400
 """So many of the latest rounds keep what every peer did."""
-_SPANS_OF = 4
+_EVERY, _ROUNDS = 3, 8  # a picture has the spans of its latest five rounds: none is missed at the seams
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
     "base-uri 'none'; form-action 'none'"
@@ -75,8 +75,8 @@ def _all_spans(source: Source, picture: Picture) -> tuple[Span, ...]:
 
 def _spans(source: Source, picture: Picture) -> Iterator[Span]:
     done = [view for view in picture.rounds[-MAX_ROUNDS_WITH_SPANS:] if view.committed_at is not None]
-    for view in _every(done, _SPANS_OF):
-        yield from source.picture(view.committed_at, _SPANS_OF + 1).spans
+    for view in _every(done, _EVERY):
+        yield from source.picture(view.committed_at, _ROUNDS).spans
     yield from picture.spans
 
 
