@@ -95,7 +95,7 @@ Visitor = Callable[..., Visit]
 
 @contextmanager
 def visitor(browser: Browser) -> Iterator[Visitor]:
-    """Give a function that opens fresh pages, each with a memory of its own, and closes them all at the end."""
+    """Give a function that opens fresh pages, each with a memory of its own; close them all at the end."""
     contexts = []
 
     def begin(size: tuple[int, int] = WIDE, **options: Any) -> Visit:

@@ -1,7 +1,7 @@
 """A made-up run to look at: its numbers come from a fixed seed, its format is the real one.
 
-It has what a page must show well: a slow peer that others wait for, an attempt that was given up, a peer that is
-lost together with its turn at the front, and one that joins late.
+It has what a page must show well: a slow peer that others wait for, an attempt that was given up, a peer that
+is lost together with its turn at the front, and one that joins late.
 """
 
 from __future__ import annotations
@@ -77,7 +77,11 @@ class MadeUpRun:
     def members(self, round_id: int) -> list[str]:
         """Say who is in a round's average."""
         gone = {self.front} if self.lost_in and round_id >= self.lost_in else set()
-        return [peer for peer in self.peers if peer not in gone and (peer != self.late or round_id >= self.late_in)]
+        return [
+            peer
+            for peer in self.peers
+            if peer not in gone and (peer != self.late or round_id >= self.late_in)
+        ]
 
     def _add_round(self, round_id: int, begin: float) -> float:
         members = self.members(round_id)
@@ -96,7 +100,12 @@ class MadeUpRun:
             end = plan
             for peer in members:
                 middle = plan + self._chance.uniform(2.4, 3.8) + (6 if tries == 2 else 0)
-                self._add(peer, round_id, ("reduce", plan, middle), ("attest", middle, plan + (4.9 if tries == 1 else 10.5)))
+                self._add(
+                    peer,
+                    round_id,
+                    ("reduce", plan, middle),
+                    ("attest", middle, plan + (4.9 if tries == 1 else 10.5)),
+                )
                 end = plan + (4.9 if tries == 1 else 10.5)
             plan, tries = end, 1
         for peer in members:
@@ -202,7 +211,7 @@ class MadeUpRun:
             now, rounds = own[-1], [commit for commit in done if peer in commit.members]
             silent = max(0.0, at - now.end)
             standing: Standing = now.standing
-            if silent > LEASE_S and at < self.end or now.round_id < working_on - 1:
+            if (silent > LEASE_S and at < self.end) or now.round_id < working_on - 1:
                 standing = "lost"
             elif at >= self.end:
                 standing = "finished"
@@ -224,7 +233,9 @@ class MadeUpRun:
                 val_loss=rounds[-1].val_loss if rounds else None,
                 bytes_in=sent * 19 // 20,
                 bytes_out=sent,
-                credits=sum(dict(zip(commit.members, commit.samples, strict=True))[peer] for commit in rounds),
+                credits=sum(
+                    dict(zip(commit.members, commit.samples, strict=True))[peer] for commit in rounds
+                ),
                 seen_s=silent if standing == "lost" else 0.3 + number * 0.17,
                 metrics_address=f"127.0.0.1:{9100 + number}",
                 is_reachable=(True, True, True, True, True, None, False, True)[number % 8],
