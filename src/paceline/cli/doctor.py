@@ -14,6 +14,7 @@ from rich.text import Text
 from paceline import __version__
 from paceline.cli.options import Sets
 from paceline.cli.screen import console, harmless
+from paceline.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from paceline.peer.checkup import Check, Finding, Status
@@ -32,6 +33,12 @@ def doctor(
         Path | None, typer.Option("--config", help="This node's YAML, such as configs/node.yaml.")
     ] = None,
     sets: Sets = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only", metavar="CHECK", help="Carry out this check alone; may be given several times."
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document instead of lines.")
     ] = False,
@@ -56,6 +63,8 @@ def doctor(
         paceline doctor run.json --config configs/node.yaml
 
         paceline doctor run.json --bundle report.zip
+
+        paceline doctor run.json --only swarm --only reachable
     """
     from paceline.cli.targets import run_target
     from paceline.peer.bundle import save_bundle
@@ -65,7 +74,7 @@ def doctor(
     subject = Subject(load_node(config, sets or ()), None if run is None else run_target(run))
     showing = _Showing(quiet=as_json)
     findings = []
-    for finding in examine(subject, checks(subject), showing.begin):
+    for finding in examine(subject, _chosen(checks(subject), only or []), showing.begin):
         findings.append(finding)
         showing.show(finding)
     showing.end()
@@ -83,6 +92,13 @@ def doctor(
     else:
         _sum_up(checkup.findings, bundle)
     _exit(0 if checkup.healthy else _FAILED)
+
+
+def _chosen(every: tuple[Check, ...], only: list[str]) -> list[Check]:
+    names = [check.name for check in every]
+    if unknown := [name for name in only if name not in names]:
+        raise ConfigError(f"--only {unknown[0]}: there is no such check here", f"take of {', '.join(names)}")
+    return [check for check in every if not only or check.name in only]
 
 
 class _Showing:

@@ -68,9 +68,9 @@ def _inner_bytes(run: RunConfig) -> int:
 
 
 def _activation_bytes(model: GptConfig, batch_size: int, width: int) -> int:
-    # Per token and block: both norms with their inputs, queries, keys and values before and after they are
-    # turned, what attention gives before and after its last matrix, and four times the hidden layer. Scores
-    # are not kept: attention works on tiles. The logits are there three times over, in float32.
-    per_block = 12 * model.dim + 4 * model.hidden_dim
+    # Per token and block what the backward pass needs: norms and their inputs, queries, keys and values, what
+    # attention gives, and the hidden layer several times over. Measured on a CPU, with what comes and goes
+    # meanwhile. Scores are not kept: attention works on tiles. The logits are there three times, in float32.
+    per_block = 18 * model.dim + 5 * model.hidden_dim
     tokens = batch_size * model.seq_len
     return tokens * (model.layers * per_block * width + 3 * VOCABULARY * 4)
