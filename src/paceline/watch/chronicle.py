@@ -65,7 +65,7 @@ class Chronicle:
     @property
     def is_whole(self) -> bool:
         """Whether every commit up to the last is known."""
-        return self.whole_until == self.tip
+        return self.whole_until.round_id == self.height
 
     @property
     def voided(self) -> int:

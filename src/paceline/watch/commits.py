@@ -51,8 +51,10 @@ class Agreement:
     proven: Collection[str] = ()
     _candidates: dict[int, dict[str, CommitRecord]] = field(init=False, default_factory=dict)
     _support: dict[str, set[str]] = field(init=False, default_factory=dict)
+    _heard: set[str] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
+        self._heard.update(*self.standing_on.values())
         # The latest round first: whoever backs a commit backs what it follows.
         for round_id in sorted(self.facts, reverse=True):
             commits = [c for c in self.facts[round_id].commits.values() if is_well_formed(c, self.run)]
@@ -101,31 +103,39 @@ class Agreement:
             footing = footing_of(found[-1])
 
     def _resumed(self, footing: Footing) -> list[CommitRecord]:
-        # Beyond a gap: what most of those who are known stand on, and what it follows.
-        known, beyond = footing.roster, footing.round_id + 1
-        heard = known.intersection(*[set().union(*self.standing_on.values())])
+        # Beyond a gap: what most of those who are known stand on, what it follows, and so on below it.
         by_digest = {
             digest: commit
             for round_id, commits in self._candidates.items()
             for digest, commit in commits.items()
-            if round_id > footing.round_id
+            if round_id > footing.round_id + 1 and self._is_believed(digest, commit, footing.roster)
         }
-        rated = [
-            (digest in self.proven, len(self._support[digest] & known), len(self._support[digest]), digest)
-            for digest, commit in by_digest.items()
-            if commit.state.round_id > beyond
-            if digest in self.proven
-            or (
-                self._is_final(commit, frozenset(commit.state.participating_nodes), its_own=True)
-                and (self._support[digest] & known or not heard)
-            )
-        ]
-        if not rated:
-            return []
-        found = [by_digest[max(rated)[-1]]]
-        while before := by_digest.get(found[-1].state.prev_digest):
-            found.append(before)
-        return found[::-1]
+        found: list[CommitRecord] = []
+        while by_digest:
+            before = by_digest.get(found[0].state.prev_digest) if found else None
+            best = before or by_digest[max(by_digest, key=lambda digest: self._rank(digest, footing.roster))]
+            found.insert(0, best)
+            # What is of the round right below is its predecessor or none of this chain.
+            limit, link = best.state.round_id, best.state.prev_digest
+            by_digest = {
+                digest: commit
+                for digest, commit in by_digest.items()
+                if commit.state.round_id < limit - 1 or digest == link
+            }
+        return found
+
+    def _rank(self, digest: str, known: frozenset[str]) -> tuple[bool, int, int, str]:
+        support = self._support[digest]
+        return digest in self.proven, len(support & known), len(support), digest
+
+    def _is_believed(self, digest: str, commit: CommitRecord, known: frozenset[str]) -> bool:
+        if digest in self.proven:
+            return True
+        # Most of those members of the last known roster that were heard, should any have been.
+        heard = known & self._heard
+        votes = self._support[digest] & known
+        members = frozenset(commit.state.participating_nodes)
+        return (not heard or 2 * len(votes) > len(heard)) and self._is_final(commit, members, its_own=True)
 
     def _is_final(self, commit: CommitRecord, electorate: frozenset[str], *, its_own: bool = False) -> bool:
         least = self.run.quorum.min_members

@@ -54,6 +54,7 @@ class Swarm:
         run: The run's parameters.
         crowd: The peers.
         chronicle: The rounds.
+        begin: When the watch began, in seconds since 1970, if anybody has told.
     """
 
     def __init__(self, run: RunConfig, parameters: int, *, is_live: bool = True) -> None:
@@ -65,6 +66,7 @@ class Swarm:
             is_live: Whether this is no replay.
         """
         self.run = run
+        self.begin: float | None = None
         self.crowd, self.chronicle = Crowd(run), Chronicle(run)
         self._parameters, self._is_live = parameters, is_live
         self._telling = Telling(run, self.crowd, self.chronicle)
@@ -225,6 +227,8 @@ class Swarm:
             data_parallel_bytes=self._data_parallel_bytes(),
             quorum_needed=needed,
             quorum_here=here,
+            begin=self.begin,
+            heard_at=max((sight.seen_at for sight in crowd.sights.values()), default=None),
         )
 
     def _peers(self, now: float) -> tuple[PeerView, ...]:

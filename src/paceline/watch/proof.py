@@ -109,6 +109,8 @@ def fetch(place: Place, nonce: str, limit_s: float = LIMIT_S) -> bytes | None:
 class Prover:
     """Keeps track of who has proven what, and asks whoever is due.
 
+    One question at a place decides about all who announce it, so nobody can keep another from being asked.
+
     Guarantees:
         Nobody is asked more often than twice a minute.
     """
@@ -120,13 +122,13 @@ class Prover:
             run_id: The run.
         """
         self._run_id = run_id
-        self._asked_at: dict[str, float] = {}
+        self._asked_at: dict[str | Place, float] = {}
         self._proven: dict[str, tuple[str, bool, int]] = {}
 
     def due(
         self, announced: Mapping[str, str], hosts: Mapping[str, Collection[str]], now: float
-    ) -> dict[str, Place]:
-        """Choose whom to ask now.
+    ) -> dict[Place, list[str]]:
+        """Choose where to ask now.
 
         Args:
             announced: Addresses by peer id.
@@ -134,31 +136,30 @@ class Prover:
             now: Monotonic seconds.
 
         Returns:
-            Places by peer id: of peers, and at places, that have not been asked lately.
+            For each place, who announces it: peers, and places, that have not been asked lately.
         """
-        self._forget(now)
-        chosen: dict[str, Place] = {}
+        self._asked_at = {key: at for key, at in self._asked_at.items() if now < at + ASK_AGAIN_S}
+        chosen: dict[Place, list[str]] = {}
         for peer_id, address in announced.items():
             place = place_of(address, hosts.get(peer_id, ()))
-            if place is None:
-                continue
-            keys = (peer_id, f"{place.host}:{place.port}")
-            if all(now >= self._asked_at.get(key, float("-inf")) + ASK_AGAIN_S for key in keys):
-                chosen[peer_id] = place
-                self._asked_at |= dict.fromkeys(keys, now)
+            if place is not None and place not in self._asked_at and peer_id not in self._asked_at:
+                chosen.setdefault(place, []).append(peer_id)
+        for place, peers in chosen.items():
+            self._asked_at |= dict.fromkeys([place, *peers], now)
         return chosen
 
-    def ask(self, announced: Mapping[str, str], places: Mapping[str, Place]) -> None:
-        """Ask, all at once, and remember the outcome.
+    def ask(self, announced: Mapping[str, str], places: Mapping[Place, Collection[str]]) -> None:
+        """Ask everywhere at once, and remember the outcome.
 
         Args:
             announced: Addresses by peer id.
             places: What `due` returned.
         """
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="proof") as pool:
-            answers = pool.map(lambda peer: self._is_proven(peer, announced[peer], places[peer]), places)
-            for peer_id, is_proven in zip(places, answers, strict=True):
-                self._note(peer_id, announced[peer_id], is_proven)
+            nonces = [secrets.token_hex(16) for _ in places]
+            for place, nonce, answer in zip(places, nonces, pool.map(fetch, places, nonces), strict=True):
+                for peer_id in places[place]:
+                    self._judge(peer_id, announced[peer_id], nonce, answer)
 
     def is_reachable(self, peer_id: str, address: str) -> bool | None:
         """Tell what is known.
@@ -173,20 +174,11 @@ class Prover:
         known, is_proven, _ = self._proven.get(peer_id, ("", False, 0))
         return is_proven if known == address and address else None
 
-    def _is_proven(self, peer_id: str, address: str, place: Place) -> bool:
-        nonce = secrets.token_hex(16)
-        answer = fetch(place, nonce)
-        return answer is not None and is_proof(answer, peer_id, nonce, self._run_id, address)
-
-    def _note(self, peer_id: str, address: str, is_proven: bool) -> None:
-        # A busy machine may miss one answer; a second one in a row tells.
-        known, was_proven, misses = self._proven.get(peer_id, ("", False, 0))
-        if not is_proven and known == address and was_proven and not misses:
-            self._proven[peer_id] = (address, True, 1)
-        else:
-            self._proven[peer_id] = (address, is_proven, 0)
-
-    def _forget(self, now: float) -> None:
-        self._asked_at = {key: at for key, at in self._asked_at.items() if now < at + ASK_AGAIN_S}
-        for peer_id in list(self._proven)[:-_REMEMBERED]:
-            del self._proven[peer_id]
+    def _judge(self, peer_id: str, address: str, nonce: str, answer: bytes | None) -> None:
+        is_proven = answer is not None and is_proof(answer, peer_id, nonce, self._run_id, address)
+        known, was_proven, misses = self._proven.pop(peer_id, ("", False, 0))
+        # A busy machine may miss one question; a second one in a row tells. The latest stay last.
+        is_excused = answer is None and known == address and was_proven and not misses
+        self._proven[peer_id] = (address, is_proven or is_excused, int(is_excused))
+        for forgotten in list(self._proven)[:-_REMEMBERED]:
+            del self._proven[forgotten]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
@@ -154,38 +154,58 @@ def _told(events: list[Path], logs: list[Path], run: RunConfig | None) -> Histor
 
 def _fold(events: list[Path], links: _Links, swarm: Swarm, history: History) -> None:
     extent = [t for path in events for t in _extent(path)]
+    swarm.begin = min(extent, default=None)
     history.every_s = max(_FINEST_S, (max(extent, default=0.0) - min(extent, default=0.0)) / _MOST_MOMENTS)
-    alive: dict[str, float] = {}
-    shown_at = last = float("-inf")
+    film = _Film(swarm, history)
     for happened in heapq.merge(*map(_lives, events), key=lambda happened: happened.time):
-        now = max(happened.time, last)
-        if last > shown_at + history.every_s:
-            _show(swarm, history, alive, last)
-            shown_at = last
-        last = now
-        alive[happened.peer_id] = happened.alive_until
+        film.go_on(happened.time)
         if isinstance(happened.event, RoundCommitted):
-            for commit, receipts in links.until(happened.event.round_id):
-                swarm.take_link(commit, receipts, now)
-        swarm.take_event(happened.peer_id, now, happened.event)
-    rest = list(links.until(None))
+            film.append(links.until(happened.event.round_id))
+        film.take(happened)
+    rest = list(links.until(None))  # rounds of which no events are left
     every = max(1, len(rest) // _MOST_MOMENTS)
-    for number, (commit, receipts) in enumerate(rest):
-        last = max(last, commit.seq / 1000)
-        swarm.take_link(commit, receipts, last)
-        if number % every == 0:
-            _show(swarm, history, alive, last)
-    if last > float("-inf"):
-        _show(swarm, history, alive, last, rounds=None)
+    for first in range(0, len(rest), every):
+        film.go_on(rest[first][0].seq / 1000)
+        film.append(rest[first : first + every])
+    film.end()
 
 
-def _show(
-    swarm: Swarm, history: History, alive: dict[str, float], now: float, rounds: int | None = 24
-) -> None:
-    for peer_id, until in alive.items():
-        if now <= until:
-            swarm.here(peer_id, now)
-    history.note(swarm.picture(now, rounds), at_once=True)
+class _Film:
+    """Takes what happened in the order of time, and keeps a moment now and then."""
+
+    def __init__(self, swarm: Swarm, history: History) -> None:
+        self._swarm, self._history = swarm, history
+        self._alive: dict[str, float] = {}
+        self._now = self._shown_at = float("-inf")
+
+    def go_on(self, time: float) -> None:
+        """Go on to a later moment: all has been told that happened until then."""
+        if time > self._now > self._shown_at + self._history.every_s:
+            self._show(self._now)
+        lost_at = self._now + self._swarm.run.pace.lease_s
+        if time > lost_at > float("-inf"):  # whoever died is lost by then, though nothing tells of it
+            self._show(lost_at)
+        self._now = max(self._now, time)
+
+    def take(self, happened: _Happened) -> None:
+        self._alive[happened.peer_id] = happened.alive_until
+        self._swarm.take_event(happened.peer_id, self._now, happened.event)
+
+    def append(self, rows: Iterable[tuple[CommitRecord, list[RoundReceipt]]]) -> None:
+        for commit, receipts in rows:
+            at = self._now if self._alive else commit.seq / 1000
+            self._swarm.take_link(commit, receipts, at)
+
+    def end(self) -> None:
+        if self._now > float("-inf"):
+            self._show(self._now, rounds=None)
+
+    def _show(self, now: float, rounds: int | None = 24) -> None:
+        for peer_id, until in self._alive.items():
+            if now <= until:
+                self._swarm.here(peer_id, now)
+        self._history.note(self._swarm.picture(now, rounds), at_once=True)
+        self._shown_at = now
 
 
 class _Links:
@@ -256,13 +276,21 @@ def _lives(path: Path) -> Iterator[_Happened]:
         if told is None:
             continue
         if before is not None:
-            begins_anew = isinstance(told.event, PeerStarted | PeerRestarting)
-            yield _Happened(before.time, peer_id, before.event, before.time if begins_anew else told.time)
+            is_end = isinstance(told.event, PeerStarted | PeerRestarting)
+            yield _Happened(
+                before.time, peer_id, before.event, _alive_until(before, None if is_end else told)
+            )
         if isinstance(told.event, PeerStarted):
             peer_id = told.event.peer_id
         before = told if peer_id else None
     if before is not None:
-        yield _Happened(before.time, peer_id, before.event, before.time)
+        yield _Happened(before.time, peer_id, before.event, _alive_until(before, None))
+
+
+def _alive_until(told: Told, following: Told | None) -> float:
+    if isinstance(told.event, PeerRestarting):
+        return float("-inf")
+    return told.time if following is None else following.time
 
 
 def _extent(path: Path) -> list[float]:

@@ -186,10 +186,11 @@ class Watcher:
         return ()
 
     def _recall(self) -> None:
-        self._began = time.time()
+        self._began = self._swarm.begin = time.time()
         if (span := self._history.span) is not None:
             last = self._history.picture(span[1], None)
             assert last is not None  # it is not empty
+            self._swarm.begin = span[0]
             self._swarm.recall(last)
 
     def _begin(self, *works: tuple[str, Callable[[], None]]) -> None:
