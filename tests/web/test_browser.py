@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from paceline.core.nicknames import nickname
+from paceline.watch.picture import Picture
 from paceline.web.app import Observatory
 from paceline.web.report import report
 from paceline.web.server import WebServer
@@ -66,6 +67,37 @@ def test_a_lost_peer_is_seen_to_be_lost_wherever_it_is_shown(live: str, visit: V
     assert seen.page.locator(f".node[data-peer='{lost}'][data-standing=lost]").count() == 1
     assert seen.text("#advice").startswith(f"Lost: {nickname(lost)}, silent for ")
     seen.until("document.getElementById('said').textContent.includes('Lost: ')")
+
+
+class Nobody(MadeUpSource):
+    """A watch that has just begun, and found nobody."""
+
+    def picture(self, at: float | None = None, rounds: int | None = None) -> Picture:
+        last = super().picture(at, rounds)
+        kept = last.model_dump(
+            include={"run_id", "at", "is_live", "rounds_planned", "inner_steps", "lease_s"}
+        )
+        return Picture(**kept, tokens_per_sample=8, parameters=8)
+
+
+def test_a_watch_that_has_seen_nothing_says_so_everywhere(visit: Visitor) -> None:
+    with WebServer("127.0.0.1", 0, Observatory(Nobody(MadeUpRun(), BEGIN + 1.0))) as server:
+        seen = visit().open(f"http://{server.address}")
+        assert seen.text("#verdict-word") == "Looking for peers"
+        for part in ("losses", "peers", "chain"):
+            assert seen.page.locator(f"#{part}-none").is_visible()
+        assert seen.text("#ring .centre") == "nobody is here"
+        assert seen.text("#traffic-ratio") == "Nothing to compare yet"
+        assert seen.complaints == []
+
+
+def test_forty_peers_fit_as_well_as_four(visit: Visitor) -> None:
+    with WebServer("127.0.0.1", 0, Observatory(MadeUpSource(MadeUpRun(num_peers=40), MIDDLE))) as server:
+        for size in (PHONE, WIDE):
+            seen = visit(size).open(f"http://{server.address}")
+            assert seen.page.locator(".lane").count() == seen.page.locator("#ring .node").count() == 40
+            assert seen.page.evaluate("document.documentElement.scrollWidth") <= size[0]
+            assert seen.complaints == []
 
 
 def test_the_page_moves_when_the_swarm_does(visit: Visitor) -> None:

@@ -7,7 +7,7 @@
 
   const roundStat = (picture) => {
     const total = picture.rounds_planned;
-    const isOver = total > 0 && picture.rounds_committed >= total;
+    const isOver = paceline.isOver(picture);
     const number = isOver ? total : picture.rounds_committed + 1;
     return {
       key: "round", name: "round", value: words.count(number), unit: total ? `of ${words.count(total)}` : "",
@@ -30,19 +30,21 @@
 
   const speedStat = (picture) => {
     const here = paceline.here(picture);
-    const isKnown = here.some((peer) => peer.tokens_per_s !== null);
+    const isOver = paceline.isOver(picture);
+    const isKnown = !isOver && here.some((peer) => peer.tokens_per_s !== null);
     const speed = here.reduce((sum, peer) => sum + (peer.tokens_per_s || 0), 0);
     const samples = here.reduce((sum, peer) => sum + (peer.samples_per_s || 0), 0);
     return {
       key: "speed", name: "speed", value: words.count(isKnown ? speed : null), unit: "tokens/s",
-      note: isKnown ? `${samples < 10 ? samples.toFixed(1) : words.count(samples)} sequences/s` : "not noted for this moment",
+      note: isKnown ? `${samples < 10 ? samples.toFixed(1) : words.count(samples)} sequences/s`
+        : isOver ? "nobody trains any more" : here.length ? "not noted for this moment" : "nobody trains",
     };
   };
 
   const peerStat = (picture) => {
     const here = paceline.here(picture).length;
     const lost = paceline.lost(picture).length;
-    const quorum = picture.quorum_needed ? `${picture.quorum_here} of the last members, ${picture.quorum_needed} needed` : "";
+    const quorum = picture.quorum_needed && !paceline.isOver(picture) ? `${picture.quorum_here} of the last members, ${picture.quorum_needed} needed` : "";
     return {
       key: "peers", name: here === 1 ? "peer here" : "peers here", value: words.count(here),
       unit: lost ? `${lost} lost` : "", isBad: lost > 0, note: quorum,
@@ -51,7 +53,7 @@
 
   const commitStat = (picture, now) => {
     const typical = paceline.typicalRound(picture);
-    const isOver = picture.rounds_planned > 0 && picture.rounds_committed >= picture.rounds_planned;
+    const isOver = paceline.isOver(picture);
     return {
       key: "commit", name: "last commit",
       value: picture.last_commit_at === null ? words.DASH
@@ -98,7 +100,8 @@
     const key = `${verdict.kind} ${lost}`;
     if (key === said) return;
     said = key;
-    text(byId("said"), `${verdict.word}: ${verdict.detail}. ${verdict.advice}`);
+    const joint = verdict.detail.startsWith("since ") ? "" : ":";
+    text(byId("said"), `${verdict.word}${joint} ${verdict.detail}. ${verdict.advice}`);
   };
 
   const cut = (picture) => ({
@@ -112,6 +115,7 @@
       document.body.dataset.tone = verdict.tone;
       text(byId("run"), picture.run_id);
       text(byId("verdict-word"), verdict.word);
+      attr(byId("verdict-word"), "data-runs-on", verdict.detail.startsWith("since "));
       text(byId("verdict-detail"), verdict.detail);
       text(byId("advice"), verdict.advice);
       const stats = [roundStat(picture), lossStat(picture), commitStat(picture, now), peerStat(picture), speedStat(picture),

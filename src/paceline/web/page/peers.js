@@ -12,7 +12,7 @@
   paceline.mine = () => (picture ? paceline.recall(mineKey()) : null);
 
   const seen = (peer) => (peer.seen_s === null ? null : peer.seen_s + elapsed);
-  const speed = (peer) => (paceline.isGone(peer) ? null : peer.tokens_per_s);
+  const speed = (peer) => (paceline.isGone(peer) || peer.standing === "finished" ? null : peer.tokens_per_s);
   const lately = () => paceline.committed(picture).slice(-LATELY);
   const took = (peer) => lately().filter((round) => round.members.includes(peer.peer_id)).length;
   const progress = (peer) => peer.round_id + (peer.inner_step || 0) / (picture.inner_steps || 1);
@@ -33,7 +33,7 @@
     { key: "seen", says: "seen", down: true, isNumber: true, value: seen, fill: (cell, peer) => {
       const since = seen(peer);
       text(cell, since === null ? words.DASH : `${words.duration(since)} ago`);
-      attr(cell, "data-old", peer.standing !== "lost" && since !== null && since > picture.lease_s / 2);
+      attr(cell, "data-old", peer.standing !== "lost" && peer.standing !== "finished" && since !== null && since > picture.lease_s / 2);
     } },
     { key: "sent", says: "sent", down: true, isNumber: true, value: (peer) => peer.bytes_out,
       fill: (cell, peer) => text(cell, words.size(peer.bytes_out)) },
@@ -76,10 +76,11 @@
     const share = Math.min(1, (peer.inner_step || 0) / (picture.inner_steps || 1));
     cell.firstChild.firstChild.style.width = `${share * 100}%`;
     attr(cell.firstChild, "class", `meter phase-${paceline.phase(peer.standing)}`);
-    cell.firstChild.hidden = peer.inner_step === null;
+    cell.firstChild.hidden = peer.inner_step === null || peer.standing === "finished";
     const steps = peer.inner_step === null ? "" : `${words.count(peer.inner_step)} of ${words.count(picture.inner_steps)}`;
     const isBehind = peer.round_id !== Math.min(picture.rounds_committed + 1, picture.rounds_planned || Infinity);
-    text(cell.lastChild, isBehind || !steps ? `round ${words.count(peer.round_id)}` : steps);
+    const isDone = peer.standing === "finished";
+    text(cell.lastChild, isDone ? "" : isBehind || !steps ? `round ${words.count(peer.round_id)}` : steps);
     attr(cell, "title", steps ? `${steps} steps of round ${words.count(peer.round_id)}` : null);
   };
 

@@ -5,6 +5,7 @@
   const { byId, el, svg, text, attr, match, words, PHASES } = paceline;
   const WIDTH = 1000;
   const TICK_PX = 66;
+  const MANY = 20;
   let shown = 5;
   let picture = null;
 
@@ -13,9 +14,11 @@
     const latest = Math.max(0, ...picture.spans.map((span) => span.round_id));
     const spans = picture.spans.filter((span) => span.round_id > latest - shown);
     const begin = Math.min(...spans.map((span) => span.begin));
-    const end = Math.max(picture.is_past || !picture.is_live ? 0 : picture.at, ...spans.map((span) => span.end));
+    const isMoving = picture.is_live && !paceline.isOver(picture);
+    const end = Math.max(isMoving ? picture.at : 0, ...spans.filter((span) => span.standing !== "lost").map((span) => span.end));
     const lanes = picture.peers.map((peer) => {
-      const own = spans.filter((span) => span.peer_id === peer.peer_id);
+      const own = spans.filter((span) => span.peer_id === peer.peer_id && span.begin < end)
+        .map((span) => (span.end > end ? { ...span, end } : span));
       const last = own[own.length - 1];
       const from = last ? last.end : begin;
       if (peer.standing === "lost" && end - from > 0.05) {
@@ -114,6 +117,7 @@
     if (!picture) return;
     const { lanes, begin, end, isEmpty } = lanesOf();
     legend(lanes);
+    attr(byId("lanes"), "data-many", lanes.length > MANY);
     match(byId("lanes"), isEmpty ? [] : lanes, (lane) => lane.peer.peer_id, makeLane, laneUpdate(begin, end));
     ticks(begin, isEmpty ? begin : end);
   };

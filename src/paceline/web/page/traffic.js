@@ -9,7 +9,7 @@
   const update = (node, bar) => {
     text(node.firstChild, bar.name);
     attr(node, "data-bar", bar.key);
-    node.querySelector(".meter span").style.width = `${Math.max(bar.share * 100, bar.bytes > 0 ? 0.4 : 0)}%`;
+    node.querySelector(".meter span").style.width = `${Math.max(bar.share * 100, bar.bytes > 0 ? 0.8 : 0)}%`;
     text(node.querySelector("b"), words.size(bar.bytes));
   };
 

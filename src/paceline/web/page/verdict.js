@@ -83,7 +83,9 @@
     const share = (seconds.wait || 0) / total;
     const order = here(picture).filter((peer) => peer.peer_id in waits).sort((a, b) => waits[a.peer_id] - waits[b.peer_id]);
     if (share < MUCH_WAITING || order.length < 2) return `${told}.`;
-    return `${told}, ${words.percent(share)} waiting, mostly for ${paceline.nameOf(picture, order[0].peer_id)}.`;
+    // When somebody was lost, the others waited for that one too.
+    const whom = lost(picture).length ? "" : `, mostly for ${paceline.nameOf(picture, order[0].peer_id)}`;
+    return `${told}, ${words.percent(share)} waiting${whom}.`;
   };
 
   const lostWords = (picture) => {
@@ -135,9 +137,11 @@
     return { kind: "worse", tone, word: "Not learning", detail: `${value}, up ${amount} ${over}`, advice: said };
   };
 
+  const isOver = (picture) => picture.rounds_planned > 0 && picture.rounds_committed >= picture.rounds_planned;
+
   // Say how the swarm is: { kind, tone: good | calm | watch | bad | over, word, detail, advice }.
   paceline.verdict = (picture, now) => {
-    if (picture.rounds_planned > 0 && picture.rounds_committed >= picture.rounds_planned) {
+    if (isOver(picture)) {
       const loss = trend(picture);
       const rounds = committed(picture);
       const isWhole = rounds.length > 1 && rounds[0].round_id === 1;
@@ -161,5 +165,5 @@
     return learning(picture);
   };
 
-  Object.assign(paceline, { committed, typicalRound, here, lost });
+  Object.assign(paceline, { committed, typicalRound, here, lost, isOver });
 })();
