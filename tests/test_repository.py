@@ -35,7 +35,7 @@ INSTRUCTIONS: list[tuple[str, str]] = [
 ]
 LAST = dict(INSTRUCTIONS)
 """The last instruction of each kind in the Dockerfile."""
-FOLDERS = "src|docs|configs|scripts|tests|core|peer|network|learning|ledger"
+FOLDERS = "src|docs|configs|ops|scripts|tests|core|peer|network|learning|ledger|watch|web"
 
 
 def keys_of(document: dict[str, Any], above: str = "") -> Iterator[str]:
@@ -151,6 +151,70 @@ def test_a_failed_install_is_told_with_what_pip_said_and_is_tried_again(elsewher
         assert "no such package" in failed.stderr
         assert "error: pip could not install paceline" in failed.stderr
     assert installs(elsewhere) == [".", "."]
+
+
+class ToolsMachine:
+    """A machine without the tools; stand-ins for what installs them only note what they are called with."""
+
+    def __init__(self, folder: Path, user: int) -> None:
+        self.folder, self.bin = folder, folder / "bin"
+        self.policy = folder / "usr" / "sbin" / "policy-rc.d"
+        self.unit = folder / "etc" / "systemd" / "system" / "prometheus.service"
+        for place in (self.bin, self.policy.parent, self.unit.parent):
+            place.mkdir(parents=True)
+        for name in ("bash", "env", "rm", "ln", "chmod", "mktemp", "tail"):
+            (self.bin / name).symlink_to(str(shutil.which(name)))
+        self.program("id", f"echo {user}")
+        self.program("apt-get", f'echo "$@" >> {folder}/calls; [ -x {self.policy} ] && exit $APT')
+
+    def program(self, name: str, text: str) -> None:
+        (self.bin / name).write_text(f"#!{shutil.which('bash')}\n{text}\n")
+        (self.bin / name).chmod(0o755)
+
+    def install(self, apt: int = 0) -> subprocess.CompletedProcess[str]:
+        surroundings = {"PATH": str(self.bin), "TOOLS_ROOT": str(self.folder), "APT": str(apt)}
+        command = [str(ROOT / "scripts" / "install-tools")]
+        return subprocess.run(command, env=surroundings, capture_output=True, text=True, check=False)
+
+
+def test_tools_are_installed_without_a_service_that_starts(tmp_path: Path) -> None:
+    machine = ToolsMachine(tmp_path, user=0)
+    assert machine.install().returncode == 0
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert calls == ["update", "install -y --no-install-recommends prometheus chromium"]
+    assert machine.unit.readlink() == Path("/dev/null")
+    assert not machine.policy.exists()  # and it was there while apt-get ran, else that had failed
+
+
+def test_a_policy_that_was_there_before_is_left_alone(tmp_path: Path) -> None:
+    machine = ToolsMachine(tmp_path, user=0)
+    machine.policy.write_text("#!/bin/sh\nexit 101\n")
+    machine.policy.chmod(0o755)
+    assert machine.install().returncode == 0
+    assert machine.policy.exists()
+
+
+def test_tools_that_are_there_are_not_installed_again(tmp_path: Path) -> None:
+    machine = ToolsMachine(tmp_path, user=0)
+    machine.program("prometheus", "")
+    assert machine.install().returncode == 0
+    assert (tmp_path / "calls").read_text().splitlines()[1].endswith("recommends chromium")
+    machine.program("chromium", "")
+    done = machine.install()
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert len((tmp_path / "calls").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(("user", "apt", "why"), [(1000, 0, "try: sudo"), (0, 1, "apt-get failed")])
+def test_tools_that_cannot_be_installed_are_told_and_hold_nothing_up(
+    tmp_path: Path, user: int, apt: int, why: str
+) -> None:
+    machine = ToolsMachine(tmp_path, user)
+    done = machine.install(apt)
+    assert done.returncode == 0
+    assert f"note: prometheus chromium not installed ({why}" in done.stderr
+    assert (tmp_path / "calls").exists() == (user == 0)
+    assert not machine.policy.exists()
 
 
 def test_torch_stays_below_the_version_that_pulls_gigabytes() -> None:

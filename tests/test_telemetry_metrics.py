@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPResponse
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -45,6 +46,13 @@ ME, OTHER = (key.peer_id for key in peers(2))
 FINE = Health(healthy=True, round_id=3, phase="train")
 
 
+class Usage(NamedTuple):
+    """What `shutil.disk_usage` tells of a disk."""
+
+    free: int
+    total: int
+
+
 @dataclass
 class Peer:
     """A sink, the clock it reads, and the server it is scraped from."""
@@ -53,10 +61,19 @@ class Peer:
     rejected: dict[str, int] = field(default_factory=dict)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     health: Health = FINE
+    disk: list[int] = field(default_factory=lambda: [1, 2])
+    """Bytes free and in all; empty when the disk is gone."""
 
     def __post_init__(self) -> None:
-        self.sink = PrometheusSink(self.registry, ME, lambda: self.rejected, clock=lambda: self.now)
+        self.sink = PrometheusSink(
+            self.registry, ME, lambda: self.rejected, clock=lambda: self.now, disk=self.usage
+        )
         self.server = MetricsServer("127.0.0.1", 0, self.registry, lambda: self.health)
+
+    def usage(self) -> Usage:
+        if not self.disk:
+            raise FileNotFoundError(2, "No such file or directory")
+        return Usage(*self.disk)
 
     def tell(self, *told: Event) -> None:
         for event in told:
@@ -234,6 +251,26 @@ def test_rejections_are_read_at_the_moment_of_the_scrape(peer: Peer) -> None:
     assert found["paceline_records_rejected_total{stale}"] == 0
     peer.rejected["size"] = 6
     assert peer.scrape()["paceline_records_rejected_total{size}"] == 6
+
+
+def test_the_space_of_the_disk_is_read_at_the_moment_of_the_scrape(peer: Peer) -> None:
+    peer.disk[:] = [5_000, 20_000]
+    found = peer.scrape()
+    assert (found["paceline_disk_free_bytes"], found["paceline_disk_size_bytes"]) == (5_000, 20_000)
+    peer.disk[0] = 4_000
+    assert peer.scrape()["paceline_disk_free_bytes"] == 4_000
+
+
+def test_a_disk_that_is_gone_takes_nothing_else_along(peer: Peer) -> None:
+    peer.disk.clear()
+    found = peer.scrape()
+    assert "paceline_disk_free_bytes" not in found
+    assert found["paceline_round"] == 0
+
+
+def test_a_restart_is_seen_by_the_time_of_the_start(peer: Peer) -> None:
+    peer.now += 60
+    assert peer.scrape()["paceline_start_time_seconds"] == 1000
 
 
 def test_names_follow_the_conventions_of_prometheus(peer: Peer) -> None:

@@ -11,7 +11,7 @@ import sys
 import typer
 
 from paceline import __version__
-from paceline.cli import creating, federated, joining, reading, simulating
+from paceline.cli import creating, doctor, federated, joining, observing, reading, simulating
 from paceline.cli.local import up
 from paceline.cli.screen import complain
 from paceline.core.errors import ConfigError, IdentityError, JoinError, PacelineError, UnusableState
@@ -43,9 +43,12 @@ app.command(rich_help_panel=_TRAIN)(federated.run)
 app.command(rich_help_panel=_TRAIN)(joining.seed)
 app.command(rich_help_panel=_TRAIN)(joining.join)
 app.command(rich_help_panel=_LOOK)(reading.status)
+app.command(rich_help_panel=_LOOK)(observing.observe)
+app.command(rich_help_panel=_LOOK)(observing.report)
 app.command(rich_help_panel=_LOOK)(reading.credits)
 app.command(rich_help_panel=_LOOK)(reading.verify)
 app.command(rich_help_panel=_LOOK)(reading.sample)
+app.command(rich_help_panel=_LOOK)(doctor.doctor)
 app.command(rich_help_panel=_LOOK)(simulating.simulate)
 
 

@@ -45,7 +45,18 @@ class IdentityError(PacelineError):
 
 
 class IdentityInUse(IdentityError):
-    """Another process on this machine holds the identity."""
+    """A live peer on this machine holds the identity.
+
+    Attributes:
+        holder: Which process, such as `pid 123`.
+    """
+
+    def __init__(self, path: str, holder: str) -> None:
+        self.holder = holder
+        super().__init__(
+            f"the identity {path} is in use by a live peer ({holder})",
+            "stop that peer, or give this one a state_dir of its own",
+        )
 
 
 class JoinError(PacelineError):

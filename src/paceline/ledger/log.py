@@ -18,7 +18,17 @@ from paceline.core.errors import ForeignLog, LedgerError, RecordRejected, Unusab
 from paceline.core.records import CommitRecord, GlobalState
 from paceline.core.wire import unseal
 from paceline.ledger.damage import finish, keep_aside
-from paceline.ledger.file import BUSY_S, REMEDY, connect, create, insert, naming, sha256, spelled_promise
+from paceline.ledger.file import (
+    BUSY_S,
+    REMEDY,
+    connect,
+    create,
+    insert,
+    naming,
+    sha256,
+    spelled_promise,
+    write_ahead_log,
+)
 from paceline.ledger.replay import Replay, replay
 
 _PAGE = 256
@@ -271,8 +281,15 @@ class LogReader:
     open SQLite connection must never cross one.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, at_rest: bool = False) -> None:
+        """Note the file.
+
+        Args:
+            path: The log.
+            at_rest: Whether nobody may be writing it: then nothing is made beside it, however it is mounted.
+        """
+        in_use = not at_rest or write_ahead_log(path).exists()
+        self._path, self._how = path, "mode=ro" if in_use else "mode=ro&immutable=1"
         self._connection: sqlite3.Connection | None = None
 
     def links(self, after_round: int, limit: int) -> list[Link]:
@@ -290,7 +307,7 @@ class LogReader:
         """
         with naming(self._path):
             if self._connection is None:
-                self._connection = connect(self._path, "mode=ro")
+                self._connection = connect(self._path, self._how)
             return _read_links(self._connection, after_round, limit)
 
     def close(self) -> None:

@@ -23,6 +23,7 @@ from hivemind.p2p import P2P
 from hivemind.utils.multiaddr import Multiaddr
 
 from paceline.core.errors import JoinError, ProcessDied, SeedsUnreachable
+from paceline.network.dial_back import offer_dial_backs
 from paceline.network.hardening import DAEMON_ENDED, SafePipe, die_with_parent, end_with_daemon, harden
 from paceline.network.mailbox import Mailbox, answer_through
 from paceline.network.reunion import look_for_the_lost
@@ -115,6 +116,8 @@ class PeerDht(DHT):  # type: ignore[misc]
             self._daemon_maddr = self.run_coroutine(DHT._get_p2p_daemon_listen_maddr)
             self.peer_id, self.client_mode  # noqa: B018
             self.run_coroutine(partial(look_for_the_lost, [str(seed) for seed in self.initial_peers]))
+            if not self.client_mode:
+                self.run_coroutine(offer_dial_backs)
         except Exception as error:
             self.shutdown()
             raise self._what_went_wrong(error, time.monotonic() - began) from error

@@ -6,9 +6,11 @@ once the run's parameters are known, the averager, and only then model, pacer an
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -16,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from paceline.core.config import Handout, NodeConfig, RunConfig, SwarmConfig
 from paceline.core.errors import CheckpointError, ProcessDied, SeedsUnreachable
 from paceline.core.events import Emit, PeerStarted
+from paceline.core.proof import prove
 from paceline.core.records import Phase
 from paceline.core.rounds import RoundMachine
 from paceline.core.signing import SigningKey
@@ -100,14 +103,17 @@ def join(node: NodeConfig, target: Handout | str, emit_extra: Emit | None = None
         learner = Learner(run, node, key.peer_id)
         registry = CollectorRegistry()
         jsonl = stack.enter_context(JsonlSink(folder.events))
-        prometheus = PrometheusSink(registry, key.peer_id, rejections.by_reason)
+        free_space = partial(shutil.disk_usage, folder.path)
+        prometheus = PrometheusSink(registry, key.peer_id, rejections.by_reason, disk=free_space)
         emit = fan_out(jsonl, prometheus, *([emit_extra] if emit_extra else []))
         aside = Aside(folder.aside, emit)
         ledger = stack.enter_context(open_ledger(folder.log, run, learner.first, aside))
         machine = _restore(run, key, ledger, shelf, learner)
         duties = Duties(ledger.remember, averager.cancel, emit, node.network.poll_s)
         pacer = Pacer(machine, board, run, duties)
-        server = MetricsServer(node.metrics.host, node.metrics.port, registry, lambda: _health(pacer))
+        proof = partial(_proof, key, machine)
+        health = partial(_health, pacer)
+        server = MetricsServer(node.metrics.host, node.metrics.port, registry, health, proof)
         machine.voice.metrics_address = _reachable(stack.enter_context(server).address, dht)
         catch_up = CatchUp(run, averager, shelf, learner.num_elements, aside, emit)
         around = Surroundings(
@@ -252,6 +258,10 @@ def _reachable(address: str, dht: PeerDht) -> str:
         return address
     found = [str(maddr).split("/")[2] for maddr in dht.get_visible_maddrs() if str(maddr).startswith("/ip4/")]
     return f"{next((ip for ip in found if not ip.startswith('127.')), '127.0.0.1')}:{port}"
+
+
+def _proof(key: SigningKey, machine: RoundMachine, nonce: str) -> str:
+    return prove(key, nonce, machine.standing.run.run_id, machine.voice.metrics_address)
 
 
 def _check_children(dht: PeerDht, averager: Averager) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from paceline.core.config import Handout, RunConfig
+from paceline.core.errors import SeedsUnreachable
 from paceline.core.records import (
     CommitRecord,
     CreditRecord,
@@ -18,6 +21,7 @@ from paceline.core.records import (
 from paceline.core.signing import SigningKey
 from paceline.network.board import Board
 from paceline.network.dht import PeerDht
+from paceline.network.lookout import Lookout
 from paceline.network.validator import RecordValidator, Rejections
 from paceline.peer.directory import find_run, seeds_of
 
@@ -59,20 +63,74 @@ def observe(target: Handout | str) -> SwarmView:
     Raises:
         JoinError: The swarm could not be reached, or trains another run.
     """
+    with looking_at(target) as (board, run):
+        return _view(run, [posted.record for posted in board.read(_KINDS)])
+
+
+@contextmanager
+def looking_at(target: Handout | str) -> Iterator[tuple[Board, RunConfig]]:
+    """Connect to a swarm as a client of its DHT, which serves nobody and is served by all.
+
+    Forks a process: call this in the main thread, before there are others.
+
+    Args:
+        target: The run's hand-out, or the multiaddr of any of its peers.
+
+    Yields:
+        The run's board, to read from as long as the block lasts, and the run's parameters.
+
+    Raises:
+        JoinError: The swarm could not be reached, or trains another run.
+    """
+    with looking_out(target) as (_, board, run):
+        yield board, run
+
+
+@contextmanager
+def looking_out(
+    target: Handout | str, also: Sequence[str] = ()
+) -> Iterator[tuple[Lookout, Board, RunConfig]]:
+    """Do the same, for somebody who asks for more than records.
+
+    Args:
+        target: The run's hand-out, or the multiaddr of any of its peers.
+        also: Other addresses to try when none of those answers.
+
+    Yields:
+        The view of the network, the run's board and the run's parameters.
+
+    Raises:
+        JoinError: The swarm could not be reached, or trains another run.
+    """
     rejections = Rejections()
     key = SigningKey.from_seed(secrets.token_bytes(32))
-    dht = PeerDht(
-        seeds_of(target),
-        record_validators=[RecordValidator(rejections)],
-        client_mode=True,
-        host_maddrs=["/ip4/127.0.0.1/tcp/0"],
-        nat_port_map=False,
-    )
-    with dht:
+    with ExitStack() as stack:
+        dht = _connect(stack, seeds_of(target), tuple(also), rejections)
         board = Board(dht, key, run_id=None, rejections=rejections)
         run = find_run(board, target)
         board.run_id = run.run_id
-        return _view(run, [posted.record for posted in board.read(_KINDS)])
+        yield Lookout(dht), board, run
+
+
+def _connect(
+    stack: ExitStack, seeds: tuple[str, ...], also: tuple[str, ...], rejections: Rejections
+) -> PeerDht:
+    def start(addresses: tuple[str, ...]) -> PeerDht:
+        dht = PeerDht(
+            addresses,
+            record_validators=[RecordValidator(rejections)],
+            client_mode=True,
+            host_maddrs=["/ip4/127.0.0.1/tcp/0"],
+            nat_port_map=False,
+        )
+        return stack.enter_context(dht)
+
+    try:
+        return start(seeds)
+    except SeedsUnreachable:
+        if not also:
+            raise
+        return start((*seeds, *also))
 
 
 def _view(run: RunConfig, records: list[Record]) -> SwarmView:

@@ -6,9 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import singledispatchmethod
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Info
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from paceline.core import events
@@ -37,6 +38,45 @@ class _Rejections(Collector):
         )
 
 
+class _DiskSpace(Collector):
+    # Asked when scraped as well; a disk that can't be asked, one that was unmounted say, has no samples.
+    def __init__(self, usage: Callable[[], DiskUsage]) -> None:
+        self._usage = usage
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        return self._families()
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        families = self._families()
+        try:
+            usage = self._usage()
+        except OSError:
+            return families
+        for family, value in zip(families, (usage.free, usage.total), strict=True):
+            family.add_metric([], value)
+        return families
+
+    def _families(self) -> list[GaugeMetricFamily]:
+        return [
+            GaugeMetricFamily(
+                "paceline_disk_free_bytes", "Free space where the peer keeps its log and checkpoints."
+            ),
+            GaugeMetricFamily("paceline_disk_size_bytes", "Size of that disk."),
+        ]
+
+
+class DiskUsage(Protocol):
+    """What `shutil.disk_usage` tells."""
+
+    @property
+    def total(self) -> int:
+        """Size of the disk in bytes."""
+
+    @property
+    def free(self) -> int:
+        """Bytes that the peer may still write."""
+
+
 class PrometheusSink:
     """Keeps a peer's metrics up to date with its events.
 
@@ -50,6 +90,7 @@ class PrometheusSink:
         peer_id: str,
         rejected: Callable[[], Mapping[str, int]] = dict,
         clock: Callable[[], float] = time.time,
+        disk: Callable[[], DiskUsage] | None = None,
     ) -> None:
         """Register all metrics.
 
@@ -58,6 +99,7 @@ class PrometheusSink:
             peer_id: The peer, for `paceline_peer_info`.
             rejected: Gives the number of dropped records by reason (`paceline.core.wire.REASONS`).
             clock: Tells the time in seconds since 1970.
+            disk: Tells the space of the disk that the peer writes to; without it, that is not told.
         """
         self._clock = clock
         self._lock = threading.Lock()
@@ -98,7 +140,10 @@ class PrometheusSink:
         self._skipped = counter("steps_skipped", "Inner steps skipped for a loss that was not finite.")
         self._repairs = counter("repairs", "Times that state was fetched from other peers.")
         self._failed_repairs = counter("repairs_failed", "Times that state could not be fetched.")
+        gauge("start_time_seconds", "When the peer was started, in seconds since 1970.").set(clock())
         registry.register(_Rejections(rejected))
+        if disk is not None:
+            registry.register(_DiskSpace(disk))
         for phase in Phase:
             self._phase.labels(phase.value)
             self._phase_seconds.labels(phase.value)

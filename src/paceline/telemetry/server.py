@@ -1,5 +1,7 @@
 """A peer's own web server: `/metrics` for Prometheus, `/healthz` for whoever restarts what is ill.
 
+`/proof?nonce=HEX` proves to a monitor that it is this peer that serves here (`paceline.core.proof`).
+
 It answers GET and nothing else, and reads no more of a request than its head.
 """
 
@@ -10,6 +12,7 @@ import socket
 import socketserver
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -19,6 +22,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from paceline.core.errors import ConfigError
+from paceline.core.proof import is_nonce
 from paceline.core.records import Frozen
 
 _MAX_CONNECTIONS = 32
@@ -37,6 +41,10 @@ class Health(Frozen):
     """What is wrong, when something is."""
 
 
+Prove = Callable[[str], str]
+"""Signs what an asker has drawn; the answer is JSON."""
+
+
 class MetricsServer:
     """Serves a peer's metrics and health from a thread of its own while it is entered.
 
@@ -49,7 +57,12 @@ class MetricsServer:
     """
 
     def __init__(
-        self, host: str, port: int, registry: CollectorRegistry, health: Callable[[], Health]
+        self,
+        host: str,
+        port: int,
+        registry: CollectorRegistry,
+        health: Callable[[], Health],
+        prove: Prove | None = None,
     ) -> None:
         """Note what to serve and where; nothing is opened yet.
 
@@ -58,10 +71,11 @@ class MetricsServer:
             port: Port; 0 picks a free one.
             registry: The metrics.
             health: Asked for every `/healthz`, in another thread than the caller's.
+            prove: Asked for every `/proof`, likewise; without it there is no such page.
         """
         self.address = ""
         self._host, self._port = host, port
-        self._registry, self._health = registry, health
+        self._content = _Content(registry, health, prove)
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -75,7 +89,7 @@ class MetricsServer:
             ConfigError: The port is taken, or the host is not one of this machine.
         """
         try:
-            self._server = _Server(self._host, self._port, self._registry, self._health)
+            self._server = _Server(self._host, self._port, self._content)
         except (OSError, OverflowError) as error:
             raise ConfigError(*_why_unusable(self._host, self._port, error)) from error
         host = f"[{self._host}]" if ":" in self._host else self._host
@@ -96,14 +110,19 @@ class MetricsServer:
             self.address = ""
 
 
+@dataclass(frozen=True)
+class _Content:
+    registry: CollectorRegistry
+    health: Callable[[], Health]
+    prove: Prove | None
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 2 * _MAX_CONNECTIONS
 
-    def __init__(
-        self, host: str, port: int, registry: CollectorRegistry, health: Callable[[], Health]
-    ) -> None:
-        self.registry, self.health = registry, health
+    def __init__(self, host: str, port: int, content: _Content) -> None:
+        self.content = content
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._free = threading.BoundedSemaphore(_MAX_CONNECTIONS)
         super().__init__((host, port), _Handler)
@@ -134,16 +153,26 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 5
 
     def do_GET(self) -> None:
-        match self.path.partition("?")[0]:
+        path, _, query = self.path.partition("?")
+        match path:
             case "/metrics":
                 encode, content_type = choose_encoder(self.headers.get("Accept", ""))
-                self._answer(200, encode(self.server.registry), content_type)
+                self._answer(200, encode(self.server.content.registry), content_type)
             case "/healthz":
-                state = _asked(self.server.health)
+                state = _asked(self.server.content.health)
                 body = f"{state.model_dump_json()}\n".encode()
                 self._answer(200 if state.healthy else 503, body, "application/json")
+            case "/proof" if self.server.content.prove is not None:
+                self._prove(self.server.content.prove, query)
             case _:
-                self._answer(404, b"there are /metrics and /healthz\n", "text/plain")
+                self._answer(404, b"there are /metrics, /healthz and /proof\n", "text/plain")
+
+    def _prove(self, prove: Prove, query: str) -> None:
+        nonce = query.removeprefix("nonce=")
+        if is_nonce(nonce):
+            self._answer(200, f"{prove(nonce)}\n".encode(), "application/json")
+        else:
+            self._answer(400, b"nonce: 32 to 64 lower-case hexadecimal digits\n", "text/plain")
 
     def __getattr__(self, name: str) -> Callable[[], None]:
         if name.startswith("do_"):  # every other method

@@ -1,0 +1,76 @@
+"""How much memory a peer needs for a model: what follows from the model's shape, and a guess for the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from paceline.core.config import AdamWConfig, GptConfig, NodeConfig, RunConfig
+from paceline.learning.model import VOCABULARY, num_parameters, parameter_shapes
+
+SHARED_BYTES = 12
+"""Per parameter, in the machine's memory: anchor, outer momentum and the averager's buffer, in float32."""
+CHECKPOINT_BYTES = 8
+"""Per parameter, on disk: anchor and outer momentum."""
+PROCESS_BYTES = 700 << 20
+"""What a peer's processes take whatever the model is: Python, torch, the DHT's process and the daemon."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a peer needs.
+
+    Attributes:
+        parameters: Weights of the model.
+        shared_bytes: Anchor, momentum and buffer; always in the machine's memory.
+        inner_bytes: Weights, gradients and the inner optimizer's state, on the device.
+        activation_bytes: What a micro-batch leaves for the backward pass, on the device; an estimate.
+    """
+
+    parameters: int
+    shared_bytes: int
+    inner_bytes: int
+    activation_bytes: int
+
+    @property
+    def device_bytes(self) -> int:
+        """What training takes where the model is."""
+        return self.inner_bytes + self.activation_bytes
+
+
+def footprint(run: RunConfig, node: NodeConfig, *, halves: bool = False) -> Footprint:
+    """Work out what a peer needs.
+
+    Args:
+        run: The run's parameters.
+        node: The node's own settings: its batch counts.
+        halves: Whether activations are 16 bits wide.
+
+    Returns:
+        What it needs.
+    """
+    parameters = num_parameters(run.model)
+    return Footprint(
+        parameters=parameters,
+        shared_bytes=SHARED_BYTES * parameters,
+        inner_bytes=_inner_bytes(run),
+        activation_bytes=_activation_bytes(run.model, node.batch_size, 2 if halves else 4),
+    )
+
+
+def _inner_bytes(run: RunConfig) -> int:
+    # Weights and gradients; two moments for AdamW, one for what Muon trains.
+    parameters = num_parameters(run.model)
+    if isinstance(run.inner.optimizer, AdamWConfig):
+        return 16 * parameters
+    shapes = parameter_shapes(run.model).items()
+    by_muon = sum(shape[0] * shape[1] for name, shape in shapes if len(shape) == 2 and name != "embedding")
+    return 16 * parameters - 4 * by_muon
+
+
+def _activation_bytes(model: GptConfig, batch_size: int, width: int) -> int:
+    # Per token and block what the backward pass needs: norms and their inputs, queries, keys and values, what
+    # attention gives, and the hidden layer several times over. Measured on a CPU, with what comes and goes
+    # meanwhile. Scores are not kept: attention works on tiles. The logits are there three times, in float32.
+    per_block = 18 * model.dim + 5 * model.hidden_dim
+    tokens = batch_size * model.seq_len
+    return tokens * (model.layers * per_block * width + 3 * VOCABULARY * 4)

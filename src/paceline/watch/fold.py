@@ -1,0 +1,285 @@
+"""A swarm from what is said of it: signed records from the board, or events of a local run. Pure.
+
+    swarm = Swarm(run, parameters)
+    swarm.take(record, now)
+    print(swarm.picture(now).rounds_committed)
+
+Nobody is believed more than has to be. A commit counts when a quorum stands behind it (`watch/commits.py`), a
+plan when somebody follows its author, and what a peer says of itself concerns itself. Whether a peer is here
+is judged by when this watch last heard something new from it.
+
+Credits are the fold over the commits where the watch has all of them, from the first round on. Where it has
+not, they are what each peer claims, or what the commits seen here give it, whichever is more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from paceline.core.config import RunConfig
+from paceline.core.election import quorum_size
+from paceline.core.events import Event
+from paceline.core.records import (
+    CommitRecord,
+    CreditRecord,
+    PeerRecord,
+    Record,
+    RoundPlan,
+    RoundReceipt,
+    WorkerMetrics,
+)
+from paceline.watch.chronicle import Chronicle
+from paceline.watch.commits import Footing
+from paceline.watch.crowd import Crowd
+from paceline.watch.picture import PeerView, Picture, RoundView, Span
+from paceline.watch.rounds import RoundFacts
+from paceline.watch.source import ROUNDS_SHOWN
+from paceline.watch.telling import Telling
+
+ROUNDS_WITH_SPANS = 5
+"""The timeline goes so far back."""
+_OfARound = PeerRecord | RoundPlan | RoundReceipt | CommitRecord | WorkerMetrics
+_STEP_BYTES = 8  # a ring all-reduce of n float32 sends 2 * 4 * (m - 1) * n bytes over all of its m members
+
+
+class Swarm:
+    """What a watch knows of a swarm.
+
+    Guarantees:
+        The order in which records come makes no difference to the rounds.
+        No sequence of valid records makes a picture fail.
+        A silent peer is lost after its lease.
+
+    Attributes:
+        run: The run's parameters.
+        crowd: The peers.
+        chronicle: The rounds.
+        begin: When the watch began, in seconds since 1970, if anybody has told.
+    """
+
+    def __init__(self, run: RunConfig, parameters: int, *, is_live: bool = True) -> None:
+        """Know nothing yet.
+
+        Args:
+            run: The run's parameters.
+            parameters: Weights of the model.
+            is_live: Whether this is no replay.
+        """
+        self.run = run
+        self.begin: float | None = None
+        self.crowd, self.chronicle = Crowd(run), Chronicle(run)
+        self._parameters, self._is_live = parameters, is_live
+        self._telling = Telling(run, self.crowd, self.chronicle)
+        self._reachable: dict[str, bool] = {}
+        self._before: Picture | None = None
+
+    def take(self, record: Record, now: float) -> None:
+        """Take in a record from the board.
+
+        Args:
+            record: Its signature and schema hold.
+            now: When it was first seen, in seconds since 1970, by the watch's own clock.
+        """
+        if record.run_id != self.run.run_id:
+            return
+        self.chronicle.is_stale = True
+        match record:
+            case PeerRecord():
+                self.crowd.hear(record, now)
+                self._note(record.round_id, record)
+            case RoundPlan() | RoundReceipt():
+                self._note(record.round_id, record)
+            case CommitRecord():
+                facts = self._note(record.state.round_id, record)
+                if facts is not None:
+                    facts.see(record.state.digest(), now)
+            case WorkerMetrics():
+                self._note(record.round_id, record)
+                self._measure(record, now)
+            case CreditRecord():
+                self.crowd.stand(record.peer_id, record.head_digest)
+                self.crowd.sight(record.peer_id, now).claimed = record.balance
+            case _:
+                pass
+
+    def take_link(
+        self, commit: CommitRecord, receipts: Sequence[RoundReceipt], at: float | None = None
+    ) -> None:
+        """Take in a row of a history that verifies.
+
+        Args:
+            commit: The commit, which follows the one before and is backed by a quorum.
+            receipts: The receipts that back it.
+            at: When it was made, in seconds since 1970; by its author's clock when left out.
+        """
+        at = commit.seq / 1000 if at is None else at
+        self.chronicle.add(commit, receipts, at)
+        for peer_id in commit.state.participating_nodes:
+            self.crowd.sight(peer_id, at)
+
+    def here(self, peer_id: str, now: float) -> None:
+        """Note that a peer is alive, though nothing new came from it.
+
+        Args:
+            peer_id: Who.
+            now: Seconds since 1970.
+        """
+        sight = self.crowd.sight(peer_id, now)
+        sight.seen_at = max(sight.seen_at, now)
+
+    def take_event(self, peer_id: str, time: float, event: Event) -> None:
+        """Take in what a peer wrote into its event file.
+
+        Args:
+            peer_id: Whose file it is.
+            time: When it happened, in seconds since 1970.
+            event: What happened.
+        """
+        self._telling.take(peer_id, time, event)
+
+    def recall(self, last: Picture) -> None:
+        """Go on from the last picture that was taken before a restart.
+
+        Args:
+            last: With all rounds that are known.
+        """
+        self.chronicle.recall(view for view in last.rounds if view.committed_at is not None)
+        self.crowd.recall(last)
+        self._before = last
+
+    def judge(self, peer_id: str, is_reachable: bool | None) -> None:
+        """Note whether a peer serves the address that it announces.
+
+        Args:
+            peer_id: Who.
+            is_reachable: Whether it has proven so; None when nobody has asked.
+        """
+        self._reachable.pop(peer_id, None)
+        if is_reachable is not None:
+            self._reachable[peer_id] = is_reachable
+
+    def announced(self, now: float) -> dict[str, str]:
+        """Collect where peers say to serve their metrics.
+
+        Args:
+            now: Seconds since 1970.
+
+        Returns:
+            `host:port` by peer id, of those who are here and announce one.
+        """
+        return {s.peer_id: s.metrics_address for s in self.crowd.live(now) if s.metrics_address}
+
+    def missing(self, now: float) -> tuple[Footing | None, list[str]]:
+        """Tell what history should be fetched; ask after `picture`.
+
+        Args:
+            now: Seconds since 1970.
+
+        Returns:
+            The commit after which something is missing, or None, and who should have it.
+        """
+        whole, tip = self.chronicle.whole_until, self.chronicle.tip
+        live = self.crowd.live(now)
+        if whole == tip and tip.round_id >= self.crowd.round_of_most(now) - 1:
+            return None, []
+        return whole, [sight.peer_id for sight in live if sight.round_id > whole.round_id + 1]
+
+    def picture(self, now: float, rounds: int | None = ROUNDS_SHOWN) -> Picture:
+        """Tell how the swarm stands.
+
+        Args:
+            now: Seconds since 1970.
+            rounds: How many of the latest rounds to show, the one in progress included; None for all.
+
+        Returns:
+            The picture.
+        """
+        run, crowd, chronicle = self.run, self.crowd, self.chronicle
+        crowd.look_ahead(now)
+        expected = crowd.round_of_most(now)
+        chronicle.refresh(crowd.standing_on(), crowd.led, expected)
+        height = min(max(chronicle.height, expected - 1), run.rounds)
+        shown = chronicle.views(None if rounds is None else max(rounds - 1, 0))
+        last_commit_at = shown[-1].committed_at if shown else None
+        if height < run.rounds and rounds != 0:
+            begun = [sight.peer_id for sight in crowd.live(now) if sight.round_id == height + 1]
+            shown.append(chronicle.in_progress(height + 1, crowd.led, begun))
+        needed, here = self._quorum(now)
+        return Picture(
+            run_id=run.run_id,
+            at=now,
+            is_live=self._is_live,
+            rounds_planned=run.rounds,
+            inner_steps=run.inner_steps,
+            tokens_per_sample=run.model.seq_len,
+            parameters=self._parameters,
+            lease_s=run.pace.lease_s,
+            coordinator=crowd.coordinator,
+            term=crowd.term,
+            coordinator_changes=crowd.changes,
+            peers=self._peers(now),
+            rounds=tuple(shown),
+            spans=self._spans(shown, now),
+            rounds_committed=height,
+            attempts_voided=chronicle.voided + (len(shown[-1].voids) if height < run.rounds and shown else 0),
+            last_commit_at=last_commit_at,
+            bytes_sent=crowd.bytes_sent,
+            data_parallel_bytes=self._data_parallel_bytes(),
+            quorum_needed=needed,
+            quorum_here=here,
+            begin=self.begin,
+            heard_at=max((sight.seen_at for sight in crowd.sights.values()), default=None),
+        )
+
+    def _peers(self, now: float) -> tuple[PeerView, ...]:
+        run, crowd, chronicle = self.run, self.crowd, self.chronicle
+        counted, is_whole = chronicle.credits(), chronicle.is_whole
+        views = []
+        for peer_id, sight in crowd.remembered(chronicle.tip.roster, now).items():
+            view = sight.view(now, run.pace.lease_s, run.model.seq_len)
+            proven = counted.get(peer_id, 0)
+            known = {
+                "is_coordinator": peer_id == crowd.coordinator,
+                "credits": proven if is_whole else max(proven, view.credits),
+                "is_reachable": self._reachable.get(peer_id),
+            }
+            views.append(view.model_copy(update=known))
+        return tuple(views)
+
+    def _spans(self, shown: Sequence[RoundView], now: float) -> tuple[Span, ...]:
+        ends = [view.committed_at for view in shown if view.committed_at is not None]
+        since = ends[-ROUNDS_WITH_SPANS] if len(ends) >= ROUNDS_WITH_SPANS else float("-inf")
+        lease_s = self.run.pace.lease_s
+        spans = [
+            span
+            for sight in self.crowd.sights.values()
+            for span in sight.spans_until(now, lease_s)
+            if span.end > since
+        ]
+        return tuple(sorted(spans, key=lambda span: (span.begin, span.peer_id)))
+
+    def _quorum(self, now: float) -> tuple[int, int]:
+        least, roster = self.run.quorum.min_members, self.chronicle.tip.roster
+        live = {sight.peer_id for sight in self.crowd.live(now)}
+        return quorum_size(roster, least), len(live & roster if roster else live)
+
+    def _data_parallel_bytes(self) -> int:
+        # Of the rounds for which it is known what was sent, and of no others.
+        if not self.crowd.bytes_sent:
+            return 0
+        before, after = 0, self.crowd.first_round - 1
+        if self._before is not None:
+            before, after = self._before.data_parallel_bytes, self._before.rounds_committed
+        num_steps = self.chronicle.others_after(after) * self.run.inner_steps
+        return before + num_steps * _STEP_BYTES * self._parameters
+
+    def _note(self, round_id: int, record: _OfARound) -> RoundFacts | None:
+        facts = self.chronicle.facts_of(round_id)
+        if facts is not None:
+            facts.take(record)
+        return facts
+
+    def _measure(self, record: WorkerMetrics, now: float) -> None:
+        sight = self.crowd.sight(record.peer_id, now)
+        sight.bytes_in, sight.val_loss = record.bytes_in, record.val_loss
+        self.crowd.count_sent(sight, record.bytes_out)

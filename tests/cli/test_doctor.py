@@ -1,0 +1,120 @@
+"""Claims about what `paceline doctor` prints and with which code it exits."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from paceline.cli.app import run
+from paceline.network.identity import hold, load_or_create
+from paceline.peer.checkup import Checkup, Subject, checks
+from paceline.peer.settings import load_node
+
+Paceline = Callable[..., tuple[int, str, str]]
+QUICK = ("python", "packages", "identity", "ports")
+
+
+@pytest.fixture
+def paceline(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Paceline:
+    """Run a command in an empty folder: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["paceline", *arguments])
+        with pytest.raises(SystemExit) as left:
+            run()
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        return int(left.value.code or 0), printed.out, printed.err
+
+    return call
+
+
+def only(*names: str) -> list[str]:
+    return [part for name in names for part in ("--only", name)]
+
+
+def test_a_healthy_node_passes_every_check_for_real(paceline: Paceline, tmp_path: Path) -> None:
+    small = ["--set", "device=cpu", "--set", "threads=1", "--set", "batch_size=1", "--set", "state_dir=node"]
+    code, out, err = paceline("doctor", *small, "--json", "--bundle", "report.zip")
+    found = Checkup.model_validate_json(out)
+    wanted = [check.name for check in checks(Subject(load_node(None, ["state_dir=node"])))]
+    failed = [finding for finding in found.findings if finding.status == "fail"]
+    assert failed == []
+    assert (code, found.healthy) == (0, True)
+    assert [finding.check for finding in found.findings] == wanted
+    assert all(bool(finding.remedy) is (finding.status != "ok") for finding in found.findings)
+    for doing in ("starts the network daemon", "lets two peers on loopback average", "trains a few steps"):
+        assert doing in err
+    assert not (tmp_path / "node").exists()  # a look leaves nothing behind
+    with zipfile.ZipFile(tmp_path / "report.zip") as bundle:
+        assert json.loads(bundle.read("findings.json"))["healthy"]
+
+
+def test_findings_are_lines_with_a_remedy_below_and_a_failure_is_exit_code_1(paceline: Paceline) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listen = f"network.listen=[/ip4/127.0.0.1/tcp/{listener.getsockname()[1]}]"
+        code, out, err = paceline("doctor", "--set", "state_dir=node", "--set", listen, *only(*QUICK))
+    lines = out.splitlines()
+    assert (code, err) == (1, "")
+    assert [line.split()[:2] for line in lines[:3]] == [
+        ["ok", "python"],
+        ["ok", "packages"],
+        ["ok", "identity"],
+    ]
+    assert re.match(r"fail +ports +port \d+ of 127.0.0.1 is taken by another program", lines[3])
+    assert re.match(r" +try: see whose it is: ss -tulnp ", lines[4])
+    assert lines[-1] == "1 failed, 3 well"
+
+
+def test_a_warning_is_no_failure(paceline: Paceline, tmp_path: Path) -> None:
+    key = tmp_path / "node" / "identity.key"
+    load_or_create(key)
+    with hold(key):
+        code, out, _ = paceline("doctor", "--set", "state_dir=node", *only("identity"))
+    assert code == 0
+    assert out.startswith("warn  identity")
+    assert out.endswith("1 to mind\n")
+
+
+def test_a_check_that_does_not_exist_is_refused_with_those_that_do(paceline: Paceline) -> None:
+    code, _, err = paceline("doctor", *only("luck"))
+    assert code == 2
+    assert "error: --only luck: there is no such check here" in err
+    assert "python, packages, open files" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("doctor nowhere.json", "error: nowhere.json: no such file"),
+        ("doctor /ip4/127.0.0.1/tcp/1", "error: /ip4/127.0.0.1/tcp/1 names no peer"),
+        ("doctor --config nowhere.yaml", "error: nowhere.yaml: no such file"),
+        ("doctor --set thread=1", "error: --set thread=1: thread: unknown key (did you mean threads?)"),
+    ],
+)
+def test_what_the_operator_wrote_wrong_is_told_before_anything_is_tried(
+    arguments: str, told: str, paceline: Paceline
+) -> None:
+    code, out, err = paceline(*arguments.split())
+    assert (code, out) == (2, "")
+    assert err.startswith(told)
+
+
+def test_a_swarm_that_can_not_be_reached_fails_and_the_rest_is_still_looked_at(paceline: Paceline) -> None:
+    seed = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWAGfPLRQoUTLPmkWPXjjPvNZRtAGLVDSTHu5jpFo6xqRa"
+    chosen = only("python", "swarm", "reachable", "clock")
+    code, out, _ = paceline("doctor", seed, "--set", "state_dir=node", *chosen)
+    assert code == 1
+    assert out.startswith("ok    python")
+    assert len(re.findall(r"(?m)^fail +(swarm|reachable) +no seed answered", out)) == 2
+    assert "try: check that a seed runs" in out
