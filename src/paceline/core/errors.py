@@ -45,18 +45,15 @@ class IdentityError(PacelineError):
 
 
 class IdentityInUse(IdentityError):
-    """A live peer on this machine holds the identity.
+    """Another process on this machine holds the identity.
 
     Attributes:
         holder: Which process, such as `pid 123`.
     """
 
-    def __init__(self, path: str, holder: str) -> None:
+    def __init__(self, cause: str, remedy: str, holder: str) -> None:
         self.holder = holder
-        super().__init__(
-            f"the identity {path} is in use by a live peer ({holder})",
-            "stop that peer, or give this one a state_dir of its own",
-        )
+        super().__init__(cause, remedy)
 
 
 class JoinError(PacelineError):

@@ -257,6 +257,7 @@ def _held(folder: SessionFolder) -> Iterator[None]:
         raise IdentityInUse(
             f"another process trains in {folder.path} ({error.cause})",
             "wait for it, or choose another folder",
+            error.holder,
         ) from error
 
 

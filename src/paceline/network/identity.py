@@ -118,7 +118,11 @@ def _acquire(lock: int, path: Path, deadline: float) -> None:
         # Killed a moment ago: what it forked is on its way out and takes the lock along.
         if time.monotonic() >= deadline or (pid is not None and _is_alive(pid)):
             name = f"pid {pid}" if pid is not None else "pid unknown"
-            raise IdentityInUse(str(path), name)
+            raise IdentityInUse(
+                f"the identity {path} is in use by a live peer ({name})",
+                "stop that peer, or give this one a state_dir of its own",
+                name,
+            )
         time.sleep(_POLL_S)
 
 

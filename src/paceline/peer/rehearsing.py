@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from paceline.core.config import NodeConfig, RunConfig
 from paceline.core.errors import PacelineError
+from paceline.core.events import Event
 from paceline.peer.rehearsal import (
     AVERAGE_ELEMENTS,
     LIMIT_S,
@@ -65,9 +66,10 @@ def values(number: int) -> NDArray[np.float32]:
 
 
 def _average(folder: Path, number: int) -> None:
+    from paceline.learning.aggregate import weighted_mean
     from paceline.learning.codecs import make_codec, self_test
     from paceline.network.averager import Averager
-    from paceline.network.butterfly import ReduceOrder
+    from paceline.network.butterfly import Arithmetic, ReduceOrder
     from paceline.network.dht import PeerDht
 
     start = read(folder / "start.json", Start)
@@ -83,7 +85,12 @@ def _average(folder: Path, number: int) -> None:
     with dht:
         if not number:
             _publish(folder, dht)
-        with Averager(dht, num_elements=AVERAGE_ELEMENTS, codec=codec, prefix="rehearsal") as averager:
+        with Averager(
+            dht,
+            num_elements=AVERAGE_ELEMENTS,
+            arithmetic=Arithmetic(codec, weighted_mean),
+            prefix="rehearsal",
+        ) as averager:
             averager.buffer[:] = values(number)
             mine = start.places[number]
             weights = (WEIGHTS[number], WEIGHTS[1 - number])
@@ -116,16 +123,20 @@ def _address_of_first(folder: Path) -> tuple[str, ...]:
     return ((folder / "address").read_text(encoding="utf-8"),)
 
 
+def _unheard(event: Event) -> None:
+    """Nobody follows these steps."""
+
+
 def _train(folder: Path) -> None:
     from paceline.peer.learner import Learner
 
     run, node = read(folder / "run.json", RunConfig), read(folder / "node.json", NodeConfig)
     learner = Learner(run, node.model_copy(update={"eval_batches": 0}), "rehearsal")
     learner.begin_round(1)
-    result, _ = learner.step()  # the first one pays for everybody's preparations
+    result, _ = learner.train(_unheard)  # the first one pays for everybody's preparations
     began, steps, samples = time.monotonic(), 0, 0
     while steps < _LEAST_STEPS or (steps < _MOST_STEPS and time.monotonic() < began + _TRAIN_S):
-        result, _ = learner.step()
+        result, _ = learner.train(_unheard)
         steps, samples = steps + 1, samples + result.samples
     seconds = time.monotonic() - began
     trained = Trained(
