@@ -55,7 +55,8 @@ def log_in(folder: Path, rounds: int = 4) -> Path:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "up", "init", "seed", "join", "status", "credits", "verify", "sample"]
+    "command",
+    ["", "up", "init", "seed", "join", "status", "observe", "report", "credits", "verify", "sample"],
 )
 def test_help_takes_well_under_a_second_and_imports_neither_torch_nor_hivemind(command: str) -> None:
     program = f"""
@@ -65,7 +66,7 @@ from paceline.cli import main
 try:
     main()
 finally:
-    print(time.process_time(), *{{"torch", "hivemind", "numpy", "matplotlib"}} & set(sys.modules))
+    print(time.process_time(), *{{"torch", "hivemind", "numpy", "matplotlib", "starlette", "uvicorn"}} & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     seconds, *imported = done.stdout.splitlines()[-1].split()
@@ -74,7 +75,9 @@ finally:
     assert f"paceline {command}".strip() in done.stdout
 
 
-@pytest.mark.parametrize("command", ["up", "init", "seed", "join", "status", "credits", "verify", "sample"])
+@pytest.mark.parametrize(
+    "command", ["up", "init", "seed", "join", "status", "observe", "report", "credits", "verify", "sample"]
+)
 def test_every_command_teaches_by_example(command: str, paceline: Paceline) -> None:
     code, out, _ = paceline(command, "--help")
     assert code == 0
