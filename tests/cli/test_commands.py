@@ -37,9 +37,13 @@ def log_in(folder: Path, rounds: int = 4) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    "command", ["", "up", "init", "run", "seed", "join", "status", "credits", "verify", "sample"]
-)
+COMMANDS = [
+    *("up", "init", "run", "seed", "join", "status", "observe", "report", "credits", "verify", "sample"),
+    "doctor",
+]
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_takes_well_under_a_second_and_imports_neither_torch_nor_hivemind(command: str) -> None:
     program = f"""
 import sys, time
@@ -48,7 +52,8 @@ from paceline.cli import main
 try:
     main()
 finally:
-    print(time.process_time(), *{{"torch", "hivemind", "numpy", "matplotlib"}} & set(sys.modules))
+    heavy = {{"torch", "hivemind", "numpy", "matplotlib", "starlette", "uvicorn"}}
+    print(time.process_time(), *heavy & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     seconds, *imported = done.stdout.splitlines()[-1].split()
@@ -57,9 +62,7 @@ finally:
     assert f"paceline {command}".strip() in done.stdout
 
 
-@pytest.mark.parametrize(
-    "command", ["up", "init", "run", "seed", "join", "status", "credits", "verify", "sample"]
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_teaches_by_example(command: str, paceline: Paceline) -> None:
     code, out, _ = paceline(command, "--help")
     assert code == 0

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from paceline import ledger
+from paceline.cli.app import app
 from paceline.federation.folder import SessionFolder
 from paceline.federation.history import sessions
 from paceline.federation.session import Session
@@ -141,6 +143,24 @@ def test_run_goes_on_after_the_last_round_of_an_interrupted_session(paceline: Pa
     assert f"samples  {5 * 4 * 320:,}\n" in out
 
 
+def test_run_goes_on_with_as_many_nodes_as_the_session_has(paceline: Paceline) -> None:
+    paceline("init", "--config", "train.json", "--nodes", "3")
+    path = only_session()
+    code, out, _ = paceline("run", "--config", "train.json")
+    assert code == 0
+    assert out.startswith(f"session  {path}\n")
+    assert only_session() == path
+
+
+@pytest.mark.parametrize(
+    "arguments", [("init",), ("status", "--round-id", "9"), ("init", "--config", "no.json")]
+)
+def test_a_refused_command_says_why_and_exits_with_2_whoever_calls_it(arguments: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == 2
+    assert "error" in result.output and "try" in result.output
+
+
 def test_run_begins_anew_when_the_last_session_is_finished(paceline: Paceline) -> None:
     for count in (1, 2):
         code, out, err = paceline("run", "--config", "train.json")
@@ -154,7 +174,7 @@ def test_run_begins_anew_when_the_last_session_is_finished(paceline: Paceline) -
     [
         (("--param-size", "4"), "its parameters are bias[8], weight[8]"),
         (("--param-names", "w"), "its parameters are bias[8], weight[8]"),
-        (("--nodes", "2"), ""),
+        (("--nodes", "2"), ""),  # asked for
         (("--new",), ""),
     ],
 )

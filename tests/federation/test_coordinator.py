@@ -177,6 +177,47 @@ def test_a_provider_is_told_nothing_once_training_is_over() -> None:
     assert [state.round_id for state in provider.told] == [1]
 
 
+def test_a_node_that_carries_its_way_with_it_is_reached_outside_of_training_too() -> None:
+    received: list[tuple[str, GlobalState]] = []
+    nodes = [
+        FederatedNode(node_id=name, address="here").reached_by(partial(_note, received, name))
+        for name in ("n1", "n2")
+    ]
+    coordinator = DiLoCoCoordinator()
+    state = coordinator.run_round(coordinator.initialize(config(), nodes), [update("n1")])
+    coordinator.distribute_state(state, [*nodes, FederatedNode(node_id="n3", address="far")])
+    assert received == [("n1", state), ("n2", state)]
+    assert nodes[0] == FederatedNode(node_id="n1", address="here")
+
+
+def test_what_one_receiver_does_to_its_state_no_other_sees() -> None:
+    coordinator, received = DiLoCoCoordinator(), list[GlobalState]()
+
+    def spoil(state: GlobalState) -> None:
+        received.append(state)
+        state.global_weights["w"][0] = 99.0
+
+    for node in NODES:
+        coordinator.connect(node.node_id, spoil)
+    state = coordinator.collect_updates(1, [update("n1", [1.0, 2.0])])
+    coordinator.distribute_state(state, NODES)
+    assert len(received) == len(NODES)
+    assert state.global_weights == {"w": [1.0, 2.0]}
+
+
+def test_an_update_for_an_earlier_round_than_its_nodes_last_one_is_refused() -> None:
+    coordinator = DiLoCoCoordinator()
+    coordinator.collect_updates(4, [update("n1", round_id=4)])
+    with pytest.raises(ValueError, match=r"'n1'.* round 3, after one for round 4: \{'w': \d+\}"):
+        coordinator.collect_updates(5, [update("n1", round_id=3)])
+    assert coordinator.credit_tracker.history("n1") == [(4, update("n1").samples_used)]
+
+
+def test_losses_whose_sum_is_too_large_still_have_a_mean() -> None:
+    updates = [update(name, loss=1.7e308) for name in ("n1", "n2")]
+    assert DiLoCoCoordinator().collect_updates(1, updates).avg_loss == 1.7e308
+
+
 def test_a_provider_need_not_take_states() -> None:
     class Still(UpdateProvider):
         def get_updates(

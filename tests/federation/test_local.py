@@ -332,3 +332,16 @@ def test_node_ids_are_unique_and_at_least_one(recipe: SwarmConfig) -> None:
     for ids in (["a", "a"], []):
         with pytest.raises(ValueError, match="at least one"):
             LocalTrainingProvider(recipe, node_ids=ids)
+
+
+def test_a_distributed_state_reaches_the_nodes_without_run_training_too(recipe: SwarmConfig) -> None:
+    coordinator = DiLoCoCoordinator()
+    with LocalTrainingProvider(recipe) as provider:
+        state = GlobalState(round_id=0)
+        for round_id in (1, 2):
+            updates = provider.get_updates(round_id, state, provider.nodes)
+            state = coordinator.run_round(state, updates)
+            before = provider.digests()
+            coordinator.distribute_state(state, provider.nodes)
+            assert provider.digests() != before
+        assert len(set(provider.digests().values())) == 1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from pydantic import BaseModel, ValidationError
 
 import paceline.core.records
@@ -90,6 +92,17 @@ def test_the_status_of_a_node_changes_as_it_goes() -> None:
     assert node.status == "training"
     with pytest.raises(ValidationError, match="status"):
         node.status = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("make", [np.float32, torch.tensor], ids=["arrays", "tensors"])
+def test_updates_and_states_with_equal_vectors_are_equal_in_whatever_form(make: Any) -> None:
+    def pair(vector: Any) -> tuple[LocalUpdate, GlobalState]:
+        update = LocalUpdate.model_validate({**UPDATE, "gradients": {"w": vector}})
+        return update, GlobalState(round_id=1, global_weights={"w": vector})
+
+    assert pair(make([1.0, 2.0])) == pair(make([1.0, 2.0])) == pair([1.0, 2.0])
+    for one, other in zip(pair(make([1.0, 2.0])), pair(make([1.0, 3.0])), strict=True):
+        assert one != other
 
 
 def test_no_two_instances_share_a_default() -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -430,3 +431,13 @@ def test_a_session_file_of_another_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "session.json").write_text(GOLDEN.replace('"format": 1', '"format": 2'))
     with pytest.raises(ConfigError, match=r"session\.json: format: found 2, allowed: 1"):
         SessionFolder(tmp_path).read()
+
+
+def test_a_provider_that_only_gives_updates_can_be_recorded(path: Path) -> None:
+    class Alike:
+        get_updates = staticmethod(SyntheticProvider(CONFIG).get_updates)
+
+    alike: Any = Alike()
+    with Session.open(path) as session:
+        assert session.train(alike).rounds_completed == CONFIG.global_rounds
+        assert session.state().global_weights

@@ -58,6 +58,10 @@ def test_a_second_watch_shows_the_rounds_of_the_first(tmp_path: Path) -> None:
         (shown.bytes_sent, shown.data_parallel_bytes) == (last.bytes_sent, last.data_parallel_bytes) != (0, 0)
     )
     assert {view.standing for view in shown.peers} == {"lost"}  # nobody has been heard since
+    again.take(beat(0, 6, T0 + 95, inner_step=3), T0 + 200)  # its last words are still on the board
+    again.take(beat(1, 6, T0 + 200, inner_step=4), T0 + 200)
+    standings = [view.standing for view in again.picture(T0 + 200).peers]
+    assert [standings[sorted(IDS).index(IDS[peer])] for peer in (0, 1)] == ["lost", "train"]
 
 
 def test_a_second_watch_goes_on_where_the_first_ended(tmp_path: Path) -> None:

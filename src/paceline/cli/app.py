@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from paceline import __version__
 from paceline.cli import creating, doctor, federated, joining, observing, reading, simulating
@@ -28,7 +30,20 @@ _HELP = """Train one neural network together, peer to peer: no company, server o
 """
 _EXITS = "Exit codes: 0 ok, 1 a check failed, 2 bad usage or configuration, 3 could not join."
 
+
+class _Commands(TyperGroup):
+    """All commands; what one of them raises becomes a message and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PacelineError as error:
+            complain(error.cause, error.remedy)
+            raise typer.Exit(exit_code(error)) from error
+
+
 app = typer.Typer(
+    cls=_Commands,
     help=_HELP,
     epilog=_EXITS,
     no_args_is_help=True,
@@ -75,9 +90,6 @@ def run() -> None:
     """
     try:
         app()
-    except PacelineError as error:
-        complain(error.cause, error.remedy)
-        sys.exit(exit_code(error))
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:

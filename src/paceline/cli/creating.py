@@ -21,7 +21,9 @@ def init(
     nodes: Annotated[
         int | None,
         typer.Option(
-            "--nodes", min=1, help=f"With --config: how many simulated nodes. Default: {NUM_NODES}."
+            "--nodes",
+            min=1,
+            help=f"With --config: how many simulated nodes, 64 at most. Default: {NUM_NODES}.",
         ),
     ] = None,
     output: Annotated[

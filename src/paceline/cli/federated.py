@@ -22,8 +22,13 @@ def run(
         typer.Option("--config", metavar="TRAIN", help="Training config, JSON or YAML; see paceline init."),
     ],
     nodes: Annotated[
-        int, typer.Option("--nodes", min=1, help="How many simulated nodes, 64 at most.")
-    ] = NUM_NODES,
+        int | None,
+        typer.Option(
+            "--nodes",
+            min=1,
+            help=f"How many simulated nodes, 64 at most. Default: the session's, {NUM_NODES} in a new one.",
+        ),
+    ] = None,
     param_names: Annotated[
         str, typer.Option("--param-names", metavar="A,B", help="Names of the simulated parameters.")
     ] = "weight,bias",
@@ -38,7 +43,7 @@ def run(
 ) -> None:
     """Simulate federated training with synthetic Gaussian updates, from the first round to the last.
 
-    Takes the session in runs/ that was used last for this config and number of nodes, if it has rounds left:
+    Takes the session in runs/ that was used last for this config (and node count), if it has rounds left:
     the one that `paceline init` made, or one that was interrupted, which goes on after its last round.
     Otherwise, or when that session has other parameters, a new one begins in a folder of its own. Ctrl-C
     stops after the round, a second Ctrl-C at once; whatever was committed is on disk.
@@ -68,7 +73,7 @@ def _exit(code: int) -> None:
 
 def _parameters(text: str, size: int) -> dict[str, int]:
     names = [name.strip() for name in text.split(",")]
-    if not all(names) or len(set(names)) != len(names):
+    if not all(names) or len(set(names)) != len(names) or "__metadata__" in names:
         raise ConfigError(
             f"--param-names {text!r} is no list of different names", "write it like weight,bias"
         )

@@ -84,16 +84,34 @@ def credits(  # noqa: A001 (it is the command's name)
             help="A run.json or a seed's multiaddr asks the swarm; a log or a folder is counted offline.",
         ),
     ],
+    peer: Annotated[
+        str | None,
+        typer.Option(
+            "--peer", metavar="P", help="Say why this peer got what it got: a nickname, a short or whole id."
+        ),
+    ] = None,
+    round_id: Annotated[
+        int | None,
+        typer.Option("--round", metavar="R", help="In this round; the last committed one when left out."),
+    ] = None,
 ) -> None:
     """Show what each peer contributed: one credit is one training sequence in a committed round.
 
     Asks the swarm, whose peers state their own balances; or counts from a log, offline, and checks
-    all of it on the way.
+    all of it on the way. With --peer: which phase that peer missed in a round, or which check it failed, as
+    far as the swarm's board, a log, a folder or a monitor's history tells.
 
         paceline credits run.json
 
         paceline credits runs/node
+
+        paceline credits runs/node --peer silken-bullfinch --round 7
     """
+    if peer is not None or round_id is not None:
+        from paceline.cli.explaining import tell_why
+
+        tell_why(run, peer, round_id)
+        return
     from paceline.cli.targets import log_targets, names_a_run, run_target
 
     if names_a_run(run):

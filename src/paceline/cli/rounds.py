@@ -1,4 +1,4 @@
-"""How far a simulation is: shown on standard error, and only when it takes longer than two seconds."""
+"""How far a federated run is: shown on standard error, and only when it takes longer than two seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from paceline.federation.models import FederatedNode, GlobalState, LocalUpdate
-from paceline.federation.provider import UpdateProvider
+from paceline.federation.provider import UpdateProvider, hand_on
 
 PATIENCE_S = 2.0
 """Nothing is shown before; elsewhere than on a terminal, a line each time so much has passed again."""
@@ -104,5 +104,5 @@ class Watched(UpdateProvider):
             state: The state after the round.
             nodes: The nodes that it is meant for.
         """
-        self._provider.receive_state(state, nodes)
+        hand_on(self._provider, state, nodes)
         self._rounds.done(state.round_id, state.avg_loss)

@@ -28,12 +28,12 @@ class Wanted:
 
     Attributes:
         config: Its training config.
-        num_nodes: How many nodes it has.
+        num_nodes: How many nodes it has; None for any number.
         parameters: Length of each simulated parameter by name.
     """
 
     config: TrainingConfig
-    num_nodes: int
+    num_nodes: int | None
     parameters: Mapping[str, int]
 
     def obstacle(self, session: Session) -> str:
@@ -47,7 +47,7 @@ class Wanted:
         """
         if session.config != self.config:
             return "its training config is another one"
-        if len(session.nodes) != self.num_nodes:
+        if self.num_nodes not in (None, len(session.nodes)):
             return f"it has {len(session.nodes)} nodes"
         if session.finished:
             return "it is finished"
@@ -108,7 +108,7 @@ def choose(stack: ExitStack, wanted: Wanted, output: Path | None, new: bool) -> 
         last = newest(wanted.config, wanted.num_nodes)
         session = _reopened(stack, last, wanted) if last is not None else None
     if session is None:
-        path = create(wanted.config, wanted.num_nodes, output)
+        path = create(wanted.config, wanted.num_nodes or NUM_NODES, output)
         session = stack.enter_context(Session.open(path))
     done = session.head().round_id
     state = f", goes on after round {done}" if done else ""

@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from paceline.core.compact import compact
 from paceline.core.document import Document
 from paceline.core.signing import PeerId
-from paceline.core.vectors import Vector
+from paceline.core.vectors import Vector, alike
 
 MAX_MEMBERS = 64
 """The longest roster: it must fit a record of 4 KB."""
@@ -265,9 +265,14 @@ class GlobalState(Frozen):
     prev_digest: Digest = ""
     """Digest of the commit before."""
     weights_digest: Digest = ""
-    """Digest of the anchor after this round (`paceline.core.digest`)."""
+    """Digest of the anchor after this round (`paceline.core.digest`); in a session, of the averages."""
     momentum_digest: Digest = ""
     """Digest of the outer momentum after this round."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, GlobalState) and alike(self, other)
+
+    __hash__ = None  # type: ignore[assignment]  # no state was ever hashable: it holds lists
 
     def digest(self) -> str:
         """Identify this commit.

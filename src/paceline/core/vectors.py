@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Protocol
 
-from pydantic import PlainSerializer, ValidationInfo, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import BaseModel, PlainSerializer, ValidationInfo, ValidatorFunctionWrapHandler, WrapValidator
 
 
 class Dense(Protocol):
@@ -47,10 +47,23 @@ def as_list(vector: list[float] | Dense) -> list[float]:
     Returns:
         Its values; the very list when it is one.
     """
-    if isinstance(vector, list):
-        return vector
+    if isinstance(vector, list | tuple):
+        return vector if isinstance(vector, list) else list(vector)
     values: list[float] = vector.tolist()
     return values
+
+
+def alike(one: BaseModel, other: BaseModel) -> bool:
+    """Compare models that hold vectors: arrays and tensors have no one answer to `==`.
+
+    Args:
+        one: A model.
+        other: Another one of the same kind.
+
+    Returns:
+        Whether all fields are equal; a vector equals another with the same values, in whatever form.
+    """
+    return one.model_dump() == other.model_dump()
 
 
 def first_not_finite(vector: list[float] | Dense) -> int | None:

@@ -9,6 +9,7 @@ or all of it, round after round, with `coordinator.run_training(config, nodes, p
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from paceline.federation.averaging import GradientAverager
 from paceline.federation.credits import CreditTracker
 from paceline.federation.hashing import HashVerifier
 from paceline.federation.models import FederatedNode, GlobalState, LocalUpdate, TrainingConfig, TrainingResult
-from paceline.federation.provider import UpdateProvider
+from paceline.federation.provider import UpdateProvider, hand_on
 
 
 class DiLoCoCoordinator:
@@ -35,6 +36,7 @@ class DiLoCoCoordinator:
         self._provider: UpdateProvider | None = None
         self._round_id = 0
         self._reported: frozenset[str] = frozenset()
+        self._latest: dict[str, int] = {}
 
     @property
     def credit_tracker(self) -> CreditTracker:
@@ -68,6 +70,7 @@ class DiLoCoCoordinator:
         del config
         self._round_id = 0
         self._reported = frozenset()
+        self._latest = {}
         return GlobalState(round_id=0, participating_nodes=[node.node_id for node in nodes])
 
     def collect_updates(self, round_id: int, updates: list[LocalUpdate]) -> GlobalState:
@@ -83,40 +86,43 @@ class DiLoCoCoordinator:
 
         Raises:
             ValueError: There are no updates, the round lies behind the last one, a node reports twice in one
-                round, or the updates can't be averaged.
+                round, or for an earlier round than it has before, or the updates can't be averaged.
         """
         if not updates:
             raise ValueError("No updates provided for aggregation.")
         node_ids = [update.node_id for update in updates]
         reported = self._admit(round_id, node_ids)
+        self._refuse_older(updates)
         state = GlobalState(
             round_id=round_id,
             global_weights=self._averager.average(updates),
             participating_nodes=node_ids,
-            avg_loss=sum(update.loss for update in updates) / len(updates),
+            avg_loss=_mean_loss(updates),
             samples=[update.samples_used for update in updates],
         )
         self._round_id, self._reported = round_id, reported
+        self._latest |= {update.node_id: update.round_id for update in updates}
         for update in updates:
             self._credit_tracker.record_contribution(update.node_id, update.samples_used, round_id)
         return state
 
     def distribute_state(self, state: GlobalState, nodes: list[FederatedNode]) -> None:
-        """Take a state to the nodes: to connected ones by call, to the others through the running provider.
+        """Take a state to the nodes, each by the way that is known: `connect`'s, or its own.
 
-        Nodes that nobody is connected to are skipped.
+        While `run_training` runs, its provider takes the state to the nodes that it stands for. At any other
+        time the nodes that a provider gave carry their way with them. Who can't be reached is skipped.
 
         Args:
-            state: The state.
+            state: The state; every connected node gets a copy of its own.
             nodes: The nodes that it is meant for.
         """
         for node in nodes:
             if node.node_id in self._receivers:
-                self._receivers[node.node_id](state)
-        # Whoever has `get_updates` may be a provider, so this is only asked of who has it.
-        receive = getattr(self._provider, "receive_state", None)
-        if receive is not None:
-            receive(state, nodes)
+                self._receivers[node.node_id](state.model_copy(deep=True))
+            elif self._provider is None:
+                node.receive(state)
+        if self._provider is not None:
+            hand_on(self._provider, state, nodes)
 
     def run_round(self, state: GlobalState, updates: list[LocalUpdate]) -> GlobalState:
         """Run one round: aggregate its updates. Distributing the result is up to the caller.
@@ -168,6 +174,16 @@ class DiLoCoCoordinator:
             duration_seconds=round(time.perf_counter() - began, 4),
         )
 
+    def _refuse_older(self, updates: Sequence[LocalUpdate]) -> None:
+        for update in updates:
+            before = self._latest.get(update.node_id, 0)
+            if update.round_id < before:
+                lengths = {name: len(vector) for name, vector in sorted(update.gradients.items())}
+                raise ValueError(
+                    f"node {update.node_id!r} reports for round {update.round_id}, "
+                    f"after one for round {before}: {lengths}"
+                )
+
     def _admit(self, round_id: int, node_ids: Sequence[str]) -> frozenset[str]:
         if round_id < self._round_id:
             raise ValueError(
@@ -180,3 +196,10 @@ class DiLoCoCoordinator:
         if twice:
             raise ValueError(f"node {twice[0]!r} reports more than once in round {round_id}")
         return before.union(node_ids)
+
+
+def _mean_loss(updates: Sequence[LocalUpdate]) -> float:
+    total = sum(update.loss for update in updates)
+    if math.isfinite(total):
+        return total / len(updates)
+    return sum(update.loss / len(updates) for update in updates)

@@ -33,6 +33,8 @@ class CreditTracker:
         Raises:
             ValueError: Samples or round are negative.
         """
+        if samples < 0 or round_id < 0:
+            raise ValueError(f"node {node_id!r}: {samples} samples in round {round_id} can't be credited")
         link = GlobalState(round_id=round_id, participating_nodes=[node_id], samples=[samples])
         self._balances = credit(self._balances, link)
         self._history[node_id].append((link.round_id, link.samples[0]))

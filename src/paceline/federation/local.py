@@ -42,7 +42,7 @@ class LocalTrainingProvider(UpdateProvider):
 
     What a node reports is its pseudo-gradient, anchor − local weights, as float32 arrays by parameter name.
     Their mean, the coordinator's state, is what `receive_state` gives to every node's outer step. A swarm
-    weights that mean by samples; here all nodes train equally long, so that the plain mean is the same.
+    weights that mean by samples; the plain mean is the same as long as nobody skips a step.
 
     With AdamW each node takes some 28 bytes of memory per parameter: weights, gradients, two moments, anchor,
     momentum and pseudo-gradient.
@@ -122,13 +122,13 @@ class LocalTrainingProvider(UpdateProvider):
 
     @property
     def nodes(self) -> list[FederatedNode]:
-        """The nodes, for the coordinator."""
+        """The nodes, for the coordinator. A state that is distributed to one of them reaches all."""
         return [
             FederatedNode(
                 node_id=node_id,
-                address=f"in-process:{node_id}",
+                address=f"inproc://{node_id}",
                 capabilities={"device": str(learner.device), "parameters": learner.num_elements},
-            )
+            ).reached_by(lambda state: self.receive_state(state, []))
             for node_id, learner in self._learners.items()
         ]
 

@@ -10,12 +10,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Annotated, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from paceline.core.records import Count, Frozen, GlobalState
-from paceline.core.vectors import Vector, first_not_finite
+from paceline.core.vectors import Vector, alike, first_not_finite
 
 __all__ = ["FederatedNode", "GlobalState", "LocalUpdate", "TrainingConfig", "TrainingResult"]
 
@@ -33,6 +34,34 @@ class FederatedNode(Frozen):
     """What its hardware and software can do; any keys and values."""
     status: str = "idle"
     """By convention `idle`, `training`, `done` or `failed`."""
+    _receive: Callable[[GlobalState], None] | None = PrivateAttr(default=None)
+
+    def reached_by(self, receive: Callable[[GlobalState], None]) -> Self:
+        """Say how this node takes a state: that is how `distribute_state` reaches it.
+
+        Args:
+            receive: Called with each state that is distributed to it.
+
+        Returns:
+            This node.
+        """
+        self._receive = receive
+        return self
+
+    def receive(self, state: GlobalState) -> None:
+        """Hand a state to this node; nothing happens where nobody has said how it is reached.
+
+        Args:
+            state: The state.
+        """
+        if self._receive is not None:
+            self._receive(state)
+
+    def __eq__(self, other: object) -> bool:
+        # How a node is reached is no part of what it is.
+        return isinstance(other, FederatedNode) and alike(self, other)
+
+    __hash__ = None  # type: ignore[assignment]  # it may change
 
 
 class TrainingConfig(Frozen):
@@ -82,6 +111,11 @@ class LocalUpdate(Frozen):
                     f"node {self.node_id!r}: value {place} of {len(vector)} under {key!r} is not finite"
                 )
         return self
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LocalUpdate) and alike(self, other)
+
+    __hash__ = None  # type: ignore[assignment]  # it holds lists
 
 
 class TrainingResult(Frozen):

@@ -36,3 +36,16 @@ class UpdateProvider:
             state: The state after the round.
             nodes: The nodes that it is meant for.
         """
+
+
+def hand_on(provider: UpdateProvider, state: GlobalState, nodes: list[FederatedNode]) -> None:
+    """Tell a provider of a new state.
+
+    Args:
+        provider: Whoever has `get_updates`; it need not have `receive_state`, and is then not told.
+        state: The state after a round.
+        nodes: The nodes that it is meant for.
+    """
+    receive = getattr(provider, "receive_state", None)
+    if receive is not None:
+        receive(state, nodes)

@@ -31,7 +31,7 @@ from paceline.federation.coordinator import DiLoCoCoordinator
 from paceline.federation.folder import RUNS, SessionFile, SessionFolder, naming_damage
 from paceline.federation.models import FederatedNode, LocalUpdate, TrainingConfig, TrainingResult
 from paceline.federation.notary import Notary
-from paceline.federation.provider import UpdateProvider
+from paceline.federation.provider import UpdateProvider, hand_on
 from paceline.federation.recipe import check_num_nodes, run_of
 from paceline.ledger import Ledger
 from paceline.network.identity import hold, load_or_create
@@ -158,7 +158,8 @@ class Session:
         """Load the last state.
 
         Returns:
-            The last commit with its averaged vectors, checked against its digest.
+            The last commit with its averaged vectors, checked against its `weights_digest`. What the next
+            round stands on is the digest of the bare commit, `head()`.
 
         Raises:
             CheckpointError: They are not there any more, or are others.
@@ -245,7 +246,7 @@ class _Recording(UpdateProvider):
 
     def receive_state(self, state: GlobalState, nodes: list[FederatedNode]) -> None:
         self._state = self._session.commit(state, self._updates)
-        self._provider.receive_state(self._state, nodes)
+        hand_on(self._provider, self._state, nodes)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -146,8 +147,11 @@ class SwarmUpdateProvider(UpdateProvider):
 
     @property
     def nodes(self) -> list[FederatedNode]:
-        """The peers, for the coordinator, in the order of their numbers; `status` as it is now."""
-        return self._seen.crew.nodes()
+        """The peers, for the coordinator, in the order of their numbers; `status` as it is now.
+
+        Distributing a state to one of them waits until it stands on that round.
+        """
+        return [node.reached_by(partial(self._reach, node.node_id)) for node in self._seen.crew.nodes()]
 
     @property
     def ended(self) -> dict[str, str]:
@@ -218,8 +222,13 @@ class SwarmUpdateProvider(UpdateProvider):
         Raises:
             SwarmStalled: Names the nodes that did not arrive.
         """
+        self._wait_for([node.node_id for node in nodes], state)
+
+    def _reach(self, node_id: str, state: GlobalState) -> None:
+        self._wait_for([node_id], state)
+
+    def _wait_for(self, node_ids: list[str], state: GlobalState) -> None:
         crew, round_id = self._seen.crew, state.round_id
-        node_ids = [node.node_id for node in nodes]
 
         def away() -> str:
             return ", ".join(crew.away(node_ids, round_id)) or "the evaluation"

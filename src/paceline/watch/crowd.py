@@ -60,9 +60,7 @@ class Crowd:
         self.stand(record.peer_id, record.head_digest)
         if record.seq <= sight.seq:
             return
-        if sight.seq >= 0 and sight.standing(now, self._run.pace.lease_s) == "lost":
-            sight.was_lost(now)
-        sight.hear(record, now, self._run.rounds)
+        sight.hear(record, now, self._run.rounds, self._run.pace.lease_s)
         self.first_round = self.first_round or record.round_id
         self.look_ahead(now)
 

@@ -14,7 +14,7 @@ not, they are what each peer claims, or what the commits seen here give it, whic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from paceline.core.config import RunConfig
 from paceline.core.election import quorum_size
@@ -147,16 +147,13 @@ class Swarm:
         self.crowd.recall(last)
         self._before = last
 
-    def judge(self, peer_id: str, is_reachable: bool | None) -> None:
-        """Note whether a peer serves the address that it announces.
+    def judge(self, verdicts: Mapping[str, bool | None]) -> None:
+        """Note who serves the address that it announces.
 
         Args:
-            peer_id: Who.
-            is_reachable: Whether it has proven so; None when nobody has asked.
+            verdicts: Whether a peer has proven so, by peer id; None when nobody has asked it.
         """
-        self._reachable.pop(peer_id, None)
-        if is_reachable is not None:
-            self._reachable[peer_id] = is_reachable
+        self._reachable = {peer: verdict for peer, verdict in verdicts.items() if verdict is not None}
 
     def announced(self, now: float) -> dict[str, str]:
         """Collect where peers say to serve their metrics.
@@ -201,9 +198,8 @@ class Swarm:
         height = min(max(chronicle.height, expected - 1), run.rounds)
         shown = chronicle.views(None if rounds is None else max(rounds - 1, 0))
         last_commit_at = shown[-1].committed_at if shown else None
-        if height < run.rounds and rounds != 0:
-            begun = [sight.peer_id for sight in crowd.live(now) if sight.round_id == height + 1]
-            shown.append(chronicle.in_progress(height + 1, crowd.led, begun))
+        unfinished = self._unfinished(height + 1, now)
+        shown += unfinished if rounds != 0 else []
         needed, here = self._quorum(now)
         return Picture(
             run_id=run.run_id,
@@ -221,7 +217,7 @@ class Swarm:
             rounds=tuple(shown),
             spans=self._spans(shown, now),
             rounds_committed=height,
-            attempts_voided=chronicle.voided + (len(shown[-1].voids) if height < run.rounds and shown else 0),
+            attempts_voided=chronicle.voided + sum(len(view.voids) for view in unfinished),
             last_commit_at=last_commit_at,
             bytes_sent=crowd.bytes_sent,
             data_parallel_bytes=self._data_parallel_bytes(),
@@ -230,6 +226,12 @@ class Swarm:
             begin=self.begin,
             heard_at=max((sight.seen_at for sight in crowd.sights.values()), default=None),
         )
+
+    def _unfinished(self, round_id: int, now: float) -> list[RoundView]:
+        if round_id > self.run.rounds or not self.crowd.sights:
+            return []
+        begun = [sight.peer_id for sight in self.crowd.live(now) if sight.round_id == round_id]
+        return [self.chronicle.in_progress(round_id, self.crowd.led, begun)]
 
     def _peers(self, now: float) -> tuple[PeerView, ...]:
         run, crowd, chronicle = self.run, self.crowd, self.chronicle

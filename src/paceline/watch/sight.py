@@ -102,17 +102,23 @@ class Sight:
         sight.metrics_address = view.metrics_address
         return sight
 
-    def hear(self, record: PeerRecord, now: float, rounds: int) -> None:
+    def hear(self, record: PeerRecord, now: float, rounds: int, lease_s: float) -> None:
         """Take in a heartbeat.
 
         Args:
             record: A newer one than before.
             now: When it was first seen, in seconds since 1970.
             rounds: Rounds of the whole run.
+            lease_s: A peer that is silent for so long is lost.
         """
         if self.seq < 0:
+            if self._repeats(record) and self.standing(now, lease_s) == "lost":
+                self.seq = record.seq  # what it said last, still on the board
+                return
             self.first_round = record.round_id
             self.begin(now)
+        elif self.standing(now, lease_s) == "lost":
+            self.was_lost(now)
         self.seq = record.seq
         # Its own clock tells to the millisecond when the phase began; ours tells how far that clock is off.
         self._ahead_s = min(self._ahead_s, now - record.seq / 1000)
@@ -234,6 +240,10 @@ class Sight:
             seen_s=max(0.0, now - self.seen_at),
             metrics_address=self.metrics_address,
         )
+
+    def _repeats(self, record: PeerRecord) -> bool:
+        mine = (self.round_id, self.inner_step, self.samples)
+        return bool(self.round_id) and mine == (record.round_id, record.inner_step, record.samples)
 
     def _close(self, at: float) -> None:
         if at > self._since and not self.finished:

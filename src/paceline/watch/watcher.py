@@ -43,6 +43,7 @@ _NOTED_ROUNDS = 24
 _IN_MEMORY_BYTES = 64 << 20
 _CLOCK_SET_S = 2.0
 _GREET_AGAIN_S = 30.0
+_FIRST_LOOK_S = 15.0
 _MOST_NEIGHBOURS = 32
 
 
@@ -90,7 +91,7 @@ class Watcher:
         """Connect, and begin to watch.
 
         Returns:
-            This watcher.
+            This watcher, after its first look at the board.
 
         Raises:
             JoinError: The swarm could not be reached, or trains another run.
@@ -109,6 +110,7 @@ class Watcher:
             self._prover, self._past = Prover(self._run.run_id), Past(self._lookout, self._run)
             stack.callback(self._stop)
             self._begin(("watch", self._watch), ("proofs", self._prove))
+            self.changed(0, _FIRST_LOOK_S)
             self._stack = stack.pop_all()
         return self
 
@@ -279,6 +281,6 @@ class Watcher:
             places = self._prover.due(announced, hosts, now)
             if places:
                 self._prover.ask(announced, places)
+            verdicts = {peer: self._prover.is_reachable(peer, at) for peer, at in announced.items()}
             with self._lock:
-                for peer_id, address in announced.items():
-                    self._swarm.judge(peer_id, self._prover.is_reachable(peer_id, address))
+                self._swarm.judge(verdicts)
