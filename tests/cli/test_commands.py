@@ -66,7 +66,8 @@ from paceline.cli import main
 try:
     main()
 finally:
-    print(time.process_time(), *{{"torch", "hivemind", "numpy", "matplotlib", "starlette", "uvicorn"}} & set(sys.modules))
+    heavy = {{"torch", "hivemind", "numpy", "matplotlib", "starlette", "uvicorn"}}
+    print(time.process_time(), *heavy & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     seconds, *imported = done.stdout.splitlines()[-1].split()
