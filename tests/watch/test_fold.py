@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from paceline.core.events import Event
 from paceline.core.records import Phase, Record
 from paceline.core.signing import SigningKey
 from paceline.watch.fold import Swarm
@@ -286,6 +287,38 @@ def test_no_sequence_of_valid_records_makes_a_picture_fail(
     for record, now in said:
         swarm.take(_ours(record), now)
         Picture.model_validate_json(swarm.picture(now).model_dump_json())
+    Picture.model_validate_json(swarm.picture(at, None).model_dump_json())
+
+
+_VALUES = {
+    int: st.one_of(st.integers(0, 16), st.integers(-(2**60), 2**60)),
+    float: strategies.numbers,
+    str: st.one_of(st.sampled_from([*IDS, *Phase, "", "finished"]), strategies.texts),
+    bool: st.booleans(),
+}
+_EVENTS = st.one_of(
+    *(
+        st.builds(
+            kind,
+            **{
+                name: _VALUES.get(field.annotation, st.just(()))  # type: ignore[arg-type]
+                for name, field in kind.model_fields.items()
+            },
+        )
+        for kind in Event.__subclasses__()
+    )
+)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(IDS), st.floats(0, 1e10), _EVENTS), max_size=30), st.floats(0, 1e10)
+)
+@settings(max_examples=150, deadline=None)
+def test_no_sequence_of_events_makes_a_picture_fail(told: list[tuple[str, float, Event]], at: float) -> None:
+    swarm = Swarm(RUN, PARAMETERS)
+    for peer_id, time, event in told:
+        swarm.take_event(peer_id, time, event)
+        Picture.model_validate_json(swarm.picture(time).model_dump_json())
     Picture.model_validate_json(swarm.picture(at, None).model_dump_json())
 
 
