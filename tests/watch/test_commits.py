@@ -75,7 +75,7 @@ class Donors:
     ) -> Future[FetchedHistory]:
         assert run_id == RUN.run_id
         answer: Future[FetchedHistory] = Future()
-        donor = next((donor for donor in donors if donor in self.kept), None)
+        donor = next((donor for donor in donors if self.kept.get(donor, ())[after_round:]), None)
         self.asked += donors[:1]
         if donor is None:
             answer.set_exception(TransferFailed("nobody answers", "wait"))

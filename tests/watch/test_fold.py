@@ -248,14 +248,20 @@ def test_records_of_another_run_change_nothing() -> None:
     assert (picture.peers, picture.rounds_committed) == ((), 0)
 
 
-def test_many_strangers_do_not_fill_the_memory() -> None:
-    swarm = swarm_of(round_of(states(1)[0], T0))
-    for number, key in enumerate(peers(250)):
+def test_many_strangers_do_not_fill_the_memory_and_decide_nothing() -> None:
+    swarm = swarm_of([*round_of(states(1)[0], T0)])
+    for number in range(4):
+        swarm.take(beat(number, 2, T0 + 0.5), T0 + 0.5)
+    swarm.picture(T0)
+    for number, key in enumerate(peers(256)):
         for round_id in range(1, 13):
-            record = beat(0, round_id, T0 + round_id, head_digest=f"{number:064x}", term=number)
-            swarm.take(record.model_copy(update={"peer_id": key.peer_id}), T0)
+            record = beat(0, round_id, T0 + round_id, head_digest=f"{number:064x}", term=number + 2)
+            if key.peer_id not in IDS:
+                swarm.take(record.model_copy(update={"peer_id": key.peer_id, "coordinator": IDS[1]}), T0 + 1)
     assert len(swarm.crowd.sights) <= 256
-    assert swarm.picture(T0).rounds_committed in range(1, 13)
+    assert set(IDS) <= swarm.crowd.sights.keys()
+    picture = swarm.picture(T0 + 1)
+    assert (picture.rounds_committed, picture.coordinator, picture.term) == (1, IDS[0], 1)
 
 
 @given(st.data())
