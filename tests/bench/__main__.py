@@ -12,16 +12,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from tests.bench import averaging
+from tests.bench import averaging, monitor
 from tests.bench.timing import Comparison, table
 
 _MISSED = 1
 _EPILOG = """\
   scripts/bench average
   scripts/bench average --elements 100000 --repetitions 21 --json runs/average.json
+  scripts/bench monitor --pairs 20 --json runs/monitor.json
 
-Each figure is measured by turns with its reference, A B A B, in this one process: a busy machine slows
-both alike. The ratio is what counts (docs/performance.md); milliseconds depend on the machine and the day.
+Each figure is measured by turns with its reference, A B A B, in one run: a busy machine slows both alike.
+The ratio is what counts (docs/performance.md); milliseconds depend on the machine and the day.
 
 Exit codes: 0 every target was reached, 1 one was missed, 2 bad usage.
 """
@@ -37,7 +38,7 @@ class Benchmark(Protocol):
     def measure(self, options: argparse.Namespace, /) -> Iterator[Comparison]: ...
 
 
-BENCHMARKS: dict[str, Benchmark] = {"average": averaging}
+BENCHMARKS: dict[str, Benchmark] = {"average": averaging, "monitor": monitor}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,7 +16,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from paceline.core.config import Handout
 from paceline.ledger import Ledger
+from paceline.network.identity import hold, load_or_create
+from paceline.peer.settings import save_handout
 from tests.core.history import genesis_of, history, peers, run_of
 
 KEYS = peers(3)
@@ -135,6 +138,22 @@ def test_a_log_is_served_as_a_replay_until_somebody_ends_it(folder: Path, number
             assert "event: picture" in [next(lines) for _ in range(4)]
             process.send_signal(number)  # a stream that is open holds nothing up
             assert process.wait(timeout=120) == 0
+
+
+def test_the_folder_of_a_local_run_is_watched_while_it_goes_on_and_played_back_afterwards(
+    folder: Path,
+) -> None:
+    for name in ("peer-1", "peer-2"):
+        load_or_create(folder / name / "identity.key")
+    (folder / "node").rename(folder / "peer-1" / "old")
+    (folder / "peer-1" / "old" / "log.sqlite").rename(folder / "peer-1" / "log.sqlite")
+    handout = Handout(run_id=RUN.run_id, seeds=(NOBODY,), run_digest=RUN.digest(), run_config=RUN)
+    save_handout(folder / "run.json", handout)
+    with hold(folder / "peer-2" / "identity.key"):
+        code, _, err = paceline(folder, "observe", ".", "--port", "0")
+        assert (code, err.partition(" within ")[0]) == (3, "error: no seed answered")
+    with observing(folder, ".", "--port", "0") as (_, address):
+        assert not httpx.get(f"{address}api/picture").json()["is_live"]
 
 
 def test_a_report_is_one_page_with_all_rounds_and_replaces_an_older_one_whole(folder: Path) -> None:

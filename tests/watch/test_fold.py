@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from paceline.core.events import Event
 from paceline.core.records import Phase, Record
 from paceline.core.signing import SigningKey
 from paceline.watch.fold import Swarm
@@ -247,14 +248,20 @@ def test_records_of_another_run_change_nothing() -> None:
     assert (picture.peers, picture.rounds_committed) == ((), 0)
 
 
-def test_many_strangers_do_not_fill_the_memory() -> None:
-    swarm = swarm_of(round_of(states(1)[0], T0))
-    for number, key in enumerate(peers(250)):
+def test_many_strangers_do_not_fill_the_memory_and_decide_nothing() -> None:
+    swarm = swarm_of([*round_of(states(1)[0], T0)])
+    for number in range(4):
+        swarm.take(beat(number, 2, T0 + 0.5), T0 + 0.5)
+    swarm.picture(T0)
+    for number, key in enumerate(peers(256)):
         for round_id in range(1, 13):
-            record = beat(0, round_id, T0 + round_id, head_digest=f"{number:064x}", term=number)
-            swarm.take(record.model_copy(update={"peer_id": key.peer_id}), T0)
+            record = beat(0, round_id, T0 + round_id, head_digest=f"{number:064x}", term=number + 2)
+            if key.peer_id not in IDS:
+                swarm.take(record.model_copy(update={"peer_id": key.peer_id, "coordinator": IDS[1]}), T0 + 1)
     assert len(swarm.crowd.sights) <= 256
-    assert swarm.picture(T0).rounds_committed in range(1, 13)
+    assert set(IDS) <= swarm.crowd.sights.keys()
+    picture = swarm.picture(T0 + 1)
+    assert (picture.rounds_committed, picture.coordinator, picture.term) == (1, IDS[0], 1)
 
 
 @given(st.data())
@@ -286,6 +293,38 @@ def test_no_sequence_of_valid_records_makes_a_picture_fail(
     for record, now in said:
         swarm.take(_ours(record), now)
         Picture.model_validate_json(swarm.picture(now).model_dump_json())
+    Picture.model_validate_json(swarm.picture(at, None).model_dump_json())
+
+
+_VALUES = {
+    int: st.one_of(st.integers(0, 16), st.integers(-(2**60), 2**60)),
+    float: strategies.numbers,
+    str: st.one_of(st.sampled_from([*IDS, *Phase, "", "finished"]), strategies.texts),
+    bool: st.booleans(),
+}
+_EVENTS = st.one_of(
+    *(
+        st.builds(
+            kind,
+            **{
+                name: _VALUES.get(field.annotation, st.just(()))  # type: ignore[arg-type]
+                for name, field in kind.model_fields.items()
+            },
+        )
+        for kind in Event.__subclasses__()
+    )
+)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(IDS), st.floats(0, 1e10), _EVENTS), max_size=30), st.floats(0, 1e10)
+)
+@settings(max_examples=150, deadline=None)
+def test_no_sequence_of_events_makes_a_picture_fail(told: list[tuple[str, float, Event]], at: float) -> None:
+    swarm = Swarm(RUN, PARAMETERS)
+    for peer_id, time, event in told:
+        swarm.take_event(peer_id, time, event)
+        Picture.model_validate_json(swarm.picture(time).model_dump_json())
     Picture.model_validate_json(swarm.picture(at, None).model_dump_json())
 
 

@@ -241,6 +241,16 @@ def test_lines_that_are_no_events_are_passed_over(folder: Path) -> None:
     assert Replay.open(folder).picture().rounds_committed == ROUNDS
 
 
+def test_what_a_folder_tells_of_another_run_is_passed_over(tmp_path: Path) -> None:
+    state = StateFolder(tmp_path)
+    of_another = events.PeerStarted.model_validate({**tale(0)[0][1].model_dump(), "run_id": "other-1"})
+    write(state, [(T0 - 900, of_another), (T0 - 800, events.PhaseChanged(round_id=7, phase="train"))])
+    write(state, tale(0))
+    log(state)
+    replay = Replay.open(tmp_path)
+    assert (replay.begin, replay.picture(T0).begin) == (T0, T0)
+
+
 def test_a_log_alone_tells_of_rounds_and_credits(tmp_path: Path) -> None:
     state = StateFolder(tmp_path)
     log(state)

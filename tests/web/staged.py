@@ -129,9 +129,11 @@ class Staged:
 class Port:
     """An observer's port over a staged source."""
 
-    def __init__(self, source: Staged, app: Observatory, address: str) -> None:
-        self.source, self.app, self.address = source, app, address
-        self.client = httpx.Client(base_url=f"http://{address}", timeout=60, verify=False, trust_env=False)
+    def __init__(self, source: Staged, app: Observatory, server: WebServer) -> None:
+        self.source, self.app, self.server, self.address = source, app, server, server.address
+        self.client = httpx.Client(
+            base_url=f"http://{server.address}", timeout=60, verify=False, trust_env=False
+        )
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         return self.client.get(path, headers=headers)
@@ -143,7 +145,7 @@ def opened(source: Staged | None = None) -> Iterator[Port]:
     source = source or Staged()
     app = Observatory(source)
     with WebServer("127.0.0.1", 0, app) as server:
-        port = Port(source, app, server.address)
+        port = Port(source, app, server)
         with port.client:
             yield port
 

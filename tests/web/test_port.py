@@ -225,14 +225,14 @@ def test_an_observer_whose_watch_has_ended_says_so_everywhere(own: Port) -> None
 def test_an_error_inside_is_one_sentence_outside(
     own: Port, path: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own.source.fail(RuntimeError("secret <b>"))
+    own.source.fail(RuntimeError("secret <b>\n\x1b[31m"))
     for accept in ("text/html", "*/*"):
         answer = own.get(path, accept=accept)
         assert answer.status_code == 500
         assert "The observer failed to work this out" in answer.text
         assert "secret" not in answer.text
     told = capsys.readouterr().err.splitlines()
-    assert set(told) == {f"error: '{path}': RuntimeError: secret <b>"}
+    assert set(told) == {f"error: '{path}': RuntimeError('secret <b>\\n\\x1b[31m')"}
 
 
 def test_port_zero_picks_a_port_and_frees_it_afterwards() -> None:
@@ -305,6 +305,28 @@ def test_connections_beyond_the_limit_hold_up_nothing(monkeypatch: pytest.Monkey
         for stranger in idle:
             stranger.close()
         until(lambda: answers(port))
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system has no TCP_USER_TIMEOUT")
+def test_a_reader_that_takes_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "STALLED_S", 0.5)
+    large = Staged(picture(notice="x", coordinator="x" * 8_000_000))
+    with opened(large) as port, socket.socket() as stalled:
+        host, number = port.address.split(":")
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stalled.connect((host, int(number)))
+        stalled.sendall(b"GET /api/picture HTTP/1.1\r\nHost: x\r\n\r\n")
+        until(lambda: large.asked)
+        until(lambda: port.server.num_connections == 0)
+
+
+def test_an_ipv6_address_is_written_in_brackets() -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with WebServer("::1", 0, Observatory(Staged())) as server:
+        assert re.fullmatch(r"\[::1\]:\d+", server.address)
 
 
 def answers(port: Port) -> bool:

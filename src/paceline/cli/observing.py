@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from paceline.cli.screen import complain, console, size
+from paceline.cli.sources import source_of
 from paceline.cli.stopping import Stopping
-from paceline.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from paceline.watch.source import Source
@@ -25,8 +24,8 @@ def observe(
         str,
         typer.Argument(
             metavar="RUN|LOG",
-            help="A run.json or a seed's multiaddr is watched live; a run's folder, a node's folder, a log or"
-            " a history is played back.",
+            help="A run.json or a seed's multiaddr is watched live, and so is the folder of a local run that"
+            " goes on; the folder of one that is over, a node's folder, a log or a history is played back.",
         ),
     ],
     host: Annotated[
@@ -51,7 +50,7 @@ def observe(
         paceline observe runs/node
     """
     screen = console()
-    with Stopping() as stopping, _source(target, history) as source:
+    with Stopping() as stopping, source_of(target, history) as source:
         from paceline.web.app import Observatory
         from paceline.web.server import WebServer
 
@@ -93,25 +92,6 @@ def report(
     finally:
         part.unlink(missing_ok=True)
     console().print(f"{output}: {size(len(text.encode()))}, opens in any browser", markup=False)
-
-
-@contextmanager
-def _source(target: str, history: Path | None) -> Iterator[Source]:
-    from paceline.cli.targets import names_a_run, run_target
-
-    if names_a_run(target):
-        run = run_target(target)
-        from paceline.watch.watcher import Watcher  # heavy: after everything that may be refused
-
-        with Watcher(run, history) as watcher:
-            yield watcher
-        return
-    if history is not None:
-        raise ConfigError(f"{target} is over: there is nothing to keep a history of", "leave --history out")
-    from paceline.watch.replay import Replay
-
-    with closing(Replay.open(Path(target))) as replay:
-        yield replay
 
 
 def _stay(source: Source, stopping: Stopping) -> None:

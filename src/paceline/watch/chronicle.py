@@ -55,7 +55,7 @@ class Chronicle:
         """The last round up to which all are known, from the first on, as of the last `refresh`."""
         if self.footing.round_id != self._counted:
             view = self._settled.get(self._counted)
-            return Footing(view.round_id, view.digest, frozenset(view.members)) if view else self._beginning
+            return _footing_of(view) if view else self._beginning
         whole = self.footing
         for commit in self._chain:
             if commit.state.round_id == whole.round_id + 1:
@@ -104,6 +104,8 @@ class Chronicle:
         if round_id > self.footing.round_id:
             self._proven.add(digest)
         elif known is None or known.digest != digest:
+            if known is not None:
+                self._fall_back(round_id)
             self._settle(facts.view(commit, ()))
 
     def recall(self, rounds: Iterable[RoundView]) -> None:
@@ -207,6 +209,15 @@ class Chronicle:
             self._facts = {round_id: f for round_id, f in self._facts.items() if round_id > gone}
             self._proven &= {commit.state.digest() for commit in self._chain}
 
+    def _fall_back(self, round_id: int) -> None:
+        # What seemed settled from this round on was made up.
+        for later in [known for known in self._settled if known >= round_id]:
+            self._settled_voids -= len(self._settled.pop(later).voids)
+        last = self._settled.get(max(self._settled, default=0))
+        self.footing = self._beginning if last is None else _footing_of(last)
+        self._counted, self._balances = 0, {}
+        self._chain, self._open = [], {}
+
     def _settle(self, view: RoundView) -> None:
         before = self._settled.get(view.round_id)
         self._settled[view.round_id] = view
@@ -222,6 +233,10 @@ class Chronicle:
             self._counted += 1
         if len(self._settled) > _MOST_KEPT:
             del self._settled[min(self._settled)]
+
+
+def _footing_of(view: RoundView) -> Footing:
+    return Footing(view.round_id, view.digest, frozenset(view.members))
 
 
 def _credit(balances: dict[str, int], view: RoundView) -> None:

@@ -25,6 +25,7 @@ class Crowd:
         changes: How often another peer went to the front.
         bytes_sent: What all of them sent, since the watch began.
         first_round: The round that was in progress when the watch began; 0 before anybody was heard.
+        roster: Members of the last commit: while any of them is here, strangers decide nothing.
     """
 
     def __init__(self, run: RunConfig) -> None:
@@ -38,6 +39,7 @@ class Crowd:
         self.coordinator, self.term, self.changes = "", 0, 0
         self.bytes_sent = 0
         self.first_round = 0
+        self.roster: frozenset[str] = frozenset(run.quorum.founders)
         self._began: float | None = None
         self._led: dict[tuple[int, str], None] = {}
         self._stood: dict[str, deque[str]] = {}
@@ -77,9 +79,7 @@ class Crowd:
         self._began = now if self._began is None else self._began
         if peer_id not in self.sights:
             if len(self.sights) >= _MOST_PEERS:  # nobody can fill the memory
-                longest = min(self.sights.values(), key=lambda sight: (sight.seen_at, sight.peer_id))
-                del self.sights[longest.peer_id]
-                self._stood.pop(longest.peer_id, None)
+                self._forget_somebody()
             self.sights[peer_id] = Sight(peer_id, seen_at=now, first_seen_at=now)
         return self.sights[peer_id]
 
@@ -119,7 +119,7 @@ class Crowd:
         return [self.sights[peer] for peer in sorted(self.sights) if self.sights[peer].is_live(now, lease_s)]
 
     def round_of_most(self, now: float) -> int:
-        """Tell which round most of those who are here work on.
+        """Tell which round most members that are here work on.
 
         Args:
             now: Seconds since 1970.
@@ -127,7 +127,7 @@ class Crowd:
         Returns:
             The round; 0 when nobody is here.
         """
-        rounds = Counter(sight.round_id for sight in self.live(now))
+        rounds = Counter(sight.round_id for sight in self._deciding(now))
         return max(rounds, key=lambda round_id: (rounds[round_id], round_id), default=0)
 
     def look_ahead(self, now: float) -> None:
@@ -136,13 +136,23 @@ class Crowd:
         Args:
             now: Seconds since 1970.
         """
-        choices = Counter((s.term, s.coordinator) for s in self.live(now) if s.coordinator)
+        choices = Counter((s.term, s.coordinator) for s in self._deciding(now) if s.coordinator)
         if not choices:
             return
         term, coordinator = max(choices, key=lambda choice: (choices[choice], choice))
         if self.coordinator and coordinator != self.coordinator:
             self.changes += 1
         self.term, self.coordinator = term, coordinator
+
+    def _deciding(self, now: float) -> list[Sight]:
+        live = self.live(now)
+        return [sight for sight in live if sight.peer_id in self.roster] or live
+
+    def _forget_somebody(self) -> None:
+        ranked = [(s.peer_id in self.roster, s.seen_at, s.peer_id) for s in self.sights.values()]
+        *_, forgotten = min(ranked)
+        del self.sights[forgotten]
+        self._stood.pop(forgotten, None)
 
     def count_sent(self, sight: Sight, bytes_out: int) -> None:
         """Note how much a peer has sent since it started.

@@ -195,6 +195,7 @@ class Swarm:
         crowd.look_ahead(now)
         expected = crowd.round_of_most(now)
         chronicle.refresh(crowd.standing_on(), crowd.led, expected)
+        crowd.roster = chronicle.tip.roster
         height = min(max(chronicle.height, expected - 1), run.rounds)
         shown = chronicle.views(None if rounds is None else max(rounds - 1, 0))
         last_commit_at = shown[-1].committed_at if shown else None

@@ -74,6 +74,7 @@ class Past:
             return []
         self._question = None
         rows: list[Row] = []
+        goes_on = False
         try:
             fetched = question.result()
             for link in fetched.links:
@@ -81,9 +82,11 @@ class Past:
                 footing = footing_of(rows[-1][0])
         except HistoryBroken:
             self._shunned[fetched.donor] = now + _SHUNNED_S
+            goes_on = True  # with another
         except PacelineError:
             pass  # nobody answers: it is tried again
-        self._failures = 0 if rows else self._failures + 1
-        wait_s = 0.0 if rows else min(_AGAIN_S * 2.0 ** min(self._failures, 8), _AT_MOST_S)
+        goes_on = goes_on or bool(rows)
+        self._failures = 0 if goes_on else self._failures + 1
+        wait_s = 0.0 if goes_on else min(_AGAIN_S * 2.0 ** min(self._failures, 8), _AT_MOST_S)
         self._not_before = now + wait_s
         return rows

@@ -154,10 +154,10 @@ def _told(events: list[Path], logs: list[Path], run: RunConfig | None) -> Histor
 
 def _fold(events: list[Path], links: _Links, swarm: Swarm, history: History) -> None:
     extent = [t for path in events for t in _extent(path)]
-    swarm.begin = min(extent, default=None)
     history.every_s = max(_FINEST_S, (max(extent, default=0.0) - min(extent, default=0.0)) / _MOST_MOMENTS)
     film = _Film(swarm, history)
-    for happened in heapq.merge(*map(_lives, events), key=lambda happened: happened.time):
+    lives = [_lives(path, swarm.run.run_id) for path in events]
+    for happened in heapq.merge(*lives, key=lambda happened: happened.time):
         film.go_on(happened.time)
         if isinstance(happened.event, RoundCommitted):
             film.append(links.until(happened.event.round_id))
@@ -180,6 +180,8 @@ class _Film:
 
     def go_on(self, time: float) -> None:
         """Go on to a later moment: all has been told that happened until then."""
+        if self._swarm.begin is None:
+            self._swarm.begin = time
         if time > self._now > self._shown_at + self._history.every_s:
             self._show(self._now)
         lost_at = self._now + self._swarm.run.pace.lease_s
@@ -267,8 +269,9 @@ def _lines(path: Path) -> Iterator[bytes]:
                 yield from stream
 
 
-def _lives(path: Path) -> Iterator[_Happened]:
-    # Whoever is silent is alive, unless the next that is heard of it is another start.
+def _lives(path: Path, run_id: str) -> Iterator[_Happened]:
+    # Whoever is silent is alive, unless the next that is heard of it is another start. A folder may have been
+    # used for another run before.
     peer_id = ""
     before: Told | None = None
     for line in _lines(path):
@@ -281,7 +284,7 @@ def _lives(path: Path) -> Iterator[_Happened]:
                 before.time, peer_id, before.event, _alive_until(before, None if is_end else told)
             )
         if isinstance(told.event, PeerStarted):
-            peer_id = told.event.peer_id
+            peer_id = told.event.peer_id if told.event.run_id == run_id else ""
         before = told if peer_id else None
     if before is not None:
         yield _Happened(before.time, peer_id, before.event, _alive_until(before, None))

@@ -15,6 +15,8 @@ from paceline.watch.rounds import Applied
 from paceline.watch.sight import Sight
 
 _SMOOTHING = 0.3
+_MOST = 1e12
+"""No honest speed or loss is larger, and sums of such numbers stay finite."""
 
 
 class Telling:
@@ -65,11 +67,11 @@ class Telling:
         round_id, steps, total = self._losses.get(sight.peer_id, (0, 0, 0.0))
         if round_id != event.round_id or event.inner_step <= sight.inner_step:
             steps, total = 0, 0.0
-        steps, total = steps + 1, total + event.loss
+        steps, total = steps + 1, total + max(-_MOST, min(event.loss, _MOST))
         self._losses[sight.peer_id] = (event.round_id, steps, total)
         samples = event.tokens // self._run.model.seq_len
         if event.seconds > 0:
-            speed = samples / event.seconds
+            speed = min(samples / event.seconds, _MOST)
             before = sight.samples_per_s or speed
             sight.samples_per_s = before + _SMOOTHING * (speed - before)
         sight.samples = samples if steps == 1 else sight.samples + samples

@@ -36,7 +36,7 @@ from paceline.watch.store import is_history
 
 POLL_S = 1.0
 """How often the board is read."""
-_KINDS = ("peer", "plan", "receipt", "commit", "metrics", "credits")
+_KINDS, _SELDOM, _SELDOM_S = ("peer", "plan", "receipt", "commit"), ("metrics", "credits"), 3.0
 _PROVE_EVERY_S = 2.0
 _NEIGHBOURS_EVERY_S = 60.0
 _NOTED_ROUNDS = 24
@@ -220,9 +220,12 @@ class Watcher:
                 self._news.notify_all()
 
     def _watch(self) -> None:
-        neighbours_at = clock_ahead_s = None
+        neighbours_at = measured_at = float("-inf")
+        clock_ahead_s: float | None = None
         while not self._stopping.is_set():
-            posted = self._board.read(_KINDS)
+            is_due = time.monotonic() >= measured_at + _SELDOM_S
+            measured_at = time.monotonic() if is_due else measured_at
+            posted = self._board.read(_KINDS + _SELDOM if is_due else _KINDS)
             now, mono = time.time(), time.monotonic()
             rows = self._past.arrived(mono)
             with self._news:
@@ -239,7 +242,7 @@ class Watcher:
             with self._news:
                 self._version += 1
                 self._news.notify_all()
-            if neighbours_at is None or mono >= neighbours_at + _NEIGHBOURS_EVERY_S:
+            if mono >= neighbours_at + _NEIGHBOURS_EVERY_S:
                 neighbours_at = mono
                 self._note_neighbours()
             self._rest()

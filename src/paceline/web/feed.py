@@ -133,7 +133,7 @@ class Feed:
         except PacelineError as error:
             await self._end(str(error))
         except Exception as error:
-            print(f"error: /events: {type(error).__name__}: {error!s}", file=sys.stderr, flush=True)
+            print(f"error: '/events': {error!r}", file=sys.stderr, flush=True)
             await self._end(FAILED)
 
     async def _end(self, cause: str) -> None:

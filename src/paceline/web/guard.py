@@ -75,7 +75,7 @@ class Guard:
             await self._app(scope, receive, guarded)
         except Exception as error:
             # The application has answered, if it could; what is left is to tell whoever runs it.
-            print(f"error: {scope['path']!r}: {type(error).__name__}: {error!s}", file=sys.stderr, flush=True)
+            print(f"error: {scope['path']!r}: {error!r}", file=sys.stderr, flush=True)
             if not guarded.has_begun:
                 await refusal(scope, 500, FAILED)(scope, receive, guarded)
 

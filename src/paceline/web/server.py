@@ -23,6 +23,8 @@ MAX_CONNECTIONS = 192
 """So many connections are held at once; those beyond are hung up on."""
 HEAD_S = 10.0
 """How long a request's head may take to arrive."""
+STALLED_S = 60.0
+"""A reader that takes nothing of an answer for so long is hung up on."""
 _LEAVE_S = 2
 _START_S = 30.0
 
@@ -35,6 +37,7 @@ class WebServer:
 
     Guarantees:
         A connection that asks nothing is closed.
+        A reader that takes nothing is hung up on.
         Open streams do not hold up the end.
     """
 
@@ -81,6 +84,11 @@ class WebServer:
         host = f"[{self._host}]" if ":" in self._host else self._host
         self.address = f"{host}:{bound.getsockname()[1]}"
         return self
+
+    @property
+    def num_connections(self) -> int:
+        """How many connections are held now."""
+        return len(self._server.server_state.connections) if self._server is not None else 0
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -145,6 +153,8 @@ def _bind(host: str, port: int) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # connections take it over from here
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALLED_S * 1000))
         bound.bind((host, port))
         bound.listen(MAX_CONNECTIONS)
     except (OSError, OverflowError) as error:
