@@ -5,36 +5,17 @@ from __future__ import annotations
 import json
 import re
 import socket
-import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from paceline.cli.app import run
 from paceline.network.identity import hold, load_or_create
 from paceline.peer.checkup import Checkup, Subject, checks
 from paceline.peer.settings import load_node
+from tests.cli.conftest import Paceline
 
-Paceline = Callable[..., tuple[int, str, str]]
 QUICK = ("python", "packages", "identity", "ports")
-
-
-@pytest.fixture
-def paceline(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Paceline:
-    """Run a command in an empty folder: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["paceline", *arguments])
-        with pytest.raises(SystemExit) as left:
-            run()
-        printed = capsys.readouterr()
-        assert "Traceback" not in printed.err
-        return int(left.value.code or 0), printed.out, printed.err
-
-    return call
 
 
 def only(*names: str) -> list[str]:
