@@ -11,7 +11,7 @@ import sys
 import typer
 
 from paceline import __version__
-from paceline.cli import creating, doctor, joining, observing, reading, simulating
+from paceline.cli import creating, doctor, joining, observing, reading, simulating, top
 from paceline.cli.local import up
 from paceline.cli.screen import complain
 from paceline.core.errors import ConfigError, IdentityError, JoinError, PacelineError, UnusableState
@@ -46,6 +46,7 @@ app.command(rich_help_panel=_LOOK)(observing.report)
 app.command(rich_help_panel=_LOOK)(reading.credits)
 app.command(rich_help_panel=_LOOK)(reading.verify)
 app.command(rich_help_panel=_LOOK)(reading.sample)
+app.command(rich_help_panel=_LOOK)(top.top)
 app.command(rich_help_panel=_LOOK)(doctor.doctor)
 app.command(rich_help_panel=_LOOK)(simulating.simulate)
 
