@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep all live tests in one process of pytest-xdist: they mostly wait, and would starve each other."""
     live = {item.path for item in items if item.get_closest_marker("live")}

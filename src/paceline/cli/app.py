@@ -13,7 +13,11 @@ import typer
 from typer.core import TyperGroup
 
 from paceline import __version__
+<<<<<<< HEAD
 from paceline.cli import creating, doctor, federated, joining, observing, reading, simulating
+=======
+from paceline.cli import creating, doctor, joining, observing, reading, simulating, top
+>>>>>>> see
 from paceline.cli.local import up
 from paceline.cli.screen import complain
 from paceline.core.errors import ConfigError, IdentityError, JoinError, PacelineError, UnusableState
@@ -63,6 +67,7 @@ app.command(rich_help_panel=_LOOK)(observing.report)
 app.command(rich_help_panel=_LOOK)(reading.credits)
 app.command(rich_help_panel=_LOOK)(reading.verify)
 app.command(rich_help_panel=_LOOK)(reading.sample)
+app.command(rich_help_panel=_LOOK)(top.top)
 app.command(rich_help_panel=_LOOK)(doctor.doctor)
 app.command(rich_help_panel=_LOOK)(simulating.simulate)
 
