@@ -13,11 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from paceline import __version__
-<<<<<<< HEAD
-from paceline.cli import creating, doctor, federated, joining, observing, reading, simulating
-=======
-from paceline.cli import creating, doctor, joining, observing, reading, simulating, top
->>>>>>> see
+from paceline.cli import creating, doctor, federated, joining, observing, reading, simulating, top
 from paceline.cli.local import up
 from paceline.cli.screen import complain
 from paceline.core.errors import ConfigError, IdentityError, JoinError, PacelineError, UnusableState
