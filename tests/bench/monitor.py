@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
@@ -52,7 +52,7 @@ class Window:
         step_s: Mean duration of the inner steps of all peers.
         beside: Processor seconds per second that a peer used besides its main process, for its board and its
             network daemon: mean over the peers.
-        monitor: The same of the monitor.
+        monitor: The same of all monitors together.
     """
 
     step_s: float
@@ -63,29 +63,37 @@ class Window:
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--peers", type=int, default=4, help="how many peers train (default 4)")
     parser.add_argument("--pairs", type=int, default=8, help="windows of each kind (default 8)")
+    parser.add_argument(
+        "--monitors",
+        type=int,
+        default=1,
+        help="how many watch at once; their cost is divided by that (default 1)",
+    )
     parser.add_argument("--window", type=float, default=20.0, help="seconds per window (default 20)")
 
 
 def measure(options: argparse.Namespace) -> Iterator[Comparison]:
-    run = small_run(rounds=100_000, inner_steps=40)
+    run = small_run(rounds=100_000, inner_steps=100)
     node = small_node().model_copy(update={"eval_batches": 0})
     pairs: list[tuple[Window, Window]] = []
     with (
         tempfile.TemporaryDirectory(prefix="paceline-bench-") as folder,
         live_swarm(Path(folder), run, options.peers, node) as swarm,
-        _monitor(swarm) as monitor,
+        _monitors(swarm, options.monitors) as monitors,
     ):
         for number in range(options.pairs):
             kinds = (True, False) if number % 2 else (False, True)
-            windows = {watched: _window(swarm, monitor, options.window, watched=watched) for watched in kinds}
+            windows = {
+                watched: _window(swarm, monitors, options.window, watched=watched) for watched in kinds
+            }
             pairs.append((windows[True], windows[False]))
             print(f"{number + 1} of {options.pairs}: {_told(*pairs[-1])}", file=sys.stderr, flush=True)
-    extra = [1.0 + watched.beside - alone.beside for watched, alone in pairs]
+    extra = [1.0 + (watched.beside - alone.beside) / options.monitors for watched, alone in pairs]
     used = median(watched.monitor for watched, _ in pairs)
     kind = f"{options.peers} peers that nobody watches"
     yield Comparison("a second on one core of a watched peer", extra, [1.0] * len(pairs), kind, MOST)
     steps = [watched.step_s for watched, _ in pairs], [alone.step_s for _, alone in pairs]
-    yield Comparison(f"inner step, monitor ({100 * used:.1f} % of a core) on the same machine", *steps, kind)
+    yield Comparison(f"inner step, monitors on the same machine ({100 * used:.1f} % of a core)", *steps, kind)
 
 
 def _told(watched: Window, alone: Window) -> str:
@@ -96,18 +104,19 @@ def _told(watched: Window, alone: Window) -> str:
 
 
 @contextmanager
-def _monitor(swarm: LiveSwarm) -> Iterator[set[int]]:
-    swarm.until(lambda: all(swarm.height(name) >= 2 for name in swarm.states))
+def _monitors(swarm: LiveSwarm, number: int) -> Iterator[set[int]]:
+    swarm.until(lambda: all(swarm.height(name) >= 1 for name in swarm.states))
     command = [sys.executable, "-c", _WATCH, str(swarm.folder.handout)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as monitor:
-        assert monitor.stdout is not None
-        assert monitor.stdout.readline() == b"watching\n"
-        processes = {monitor.pid, *descendants(monitor.pid)}
-        try:
-            yield processes
-        finally:
-            _signal(processes, signal.SIGCONT)
-            monitor.terminate()
+    with ExitStack() as stack:
+        processes: set[int] = set()
+        for _ in range(number):
+            monitor = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE))
+            stack.callback(monitor.terminate)
+            assert monitor.stdout is not None
+            assert monitor.stdout.readline() == b"watching\n"
+            processes |= {monitor.pid, *descendants(monitor.pid)}
+        stack.callback(_signal, processes, signal.SIGCONT)
+        yield processes
 
 
 def _signal(processes: Collection[int], number: signal.Signals) -> None:
@@ -115,17 +124,17 @@ def _signal(processes: Collection[int], number: signal.Signals) -> None:
         os.kill(process, number)
 
 
-def _window(swarm: LiveSwarm, monitor: set[int], seconds: float, *, watched: bool) -> Window:
-    _signal(monitor, signal.SIGCONT if watched else signal.SIGSTOP)
+def _window(swarm: LiveSwarm, monitors: set[int], seconds: float, *, watched: bool) -> Window:
+    _signal(monitors, signal.SIGCONT if watched else signal.SIGSTOP)
     time.sleep(_SETTLE_S)
     names = swarm.local.names
     seen = {name: len(swarm.events(name, StepDone)) for name in names}
     trees = [descendants(swarm.main_pid(name)) for name in names]
-    before, began = [_used_s(tree) for tree in (*trees, monitor)], time.monotonic()
+    before, began = [_used_s(tree) for tree in (*trees, monitors)], time.monotonic()
     time.sleep(seconds)
     took_s = time.monotonic() - began
     *beside, watcher = (
-        (_used_s(tree) - used) / took_s for tree, used in zip((*trees, monitor), before, strict=True)
+        (_used_s(tree) - used) / took_s for tree, used in zip((*trees, monitors), before, strict=True)
     )
     steps = [step.seconds for name in names for step in swarm.events(name, StepDone)[seen[name] :]]
     return Window(mean(steps), mean(beside), watcher)
