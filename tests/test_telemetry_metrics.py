@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import subprocess
@@ -354,6 +355,45 @@ def test_a_strangers_connections_hold_up_nothing_but_each_other(peer: Peer) -> N
         except (ConnectionError, OSError):
             continue  # the server has not yet noticed that the others are gone
         break
+
+
+def test_whoever_sends_byte_by_byte_is_hung_up_on_after_a_while(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paceline.telemetry.server.MOST_S", 0.5)
+    host, port = peer.server.address.split(":")
+    with socket.create_connection((host, int(port)), timeout=0.2) as slow, pytest.raises(ConnectionError):
+        while True:  # every wait for the next byte is short
+            slow.sendall(b"G")
+            try:
+                if slow.recv(1) == b"":
+                    raise ConnectionResetError
+            except TimeoutError:
+                continue
+
+
+@pytest.mark.parametrize(
+    "name", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil"]
+)
+def test_a_loopback_port_answers_to_no_foreign_name(peer: Peer, name: str) -> None:
+    for path in ("/metrics", "/healthz", "/proof?nonce=" + "ab" * 16):
+        assert _asked_as(peer, path, name) == 403
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "127.0.0.1:9100", "localhost:9100", "[::1]:9100", "LOCALHOST"])
+def test_a_loopback_port_answers_to_its_own_names(peer: Peer, name: str) -> None:
+    assert _asked_as(peer, "/healthz", name) == 200
+
+
+def _asked_as(peer: Peer, path: str, name: str) -> int:
+    connection = http.client.HTTPConnection(peer.server.address, timeout=30)
+    try:
+        connection.putrequest("GET", path, skip_host=True)
+        connection.putheader("Host", name)
+        connection.endheaders()
+        return connection.getresponse().status
+    finally:
+        connection.close()
 
 
 def test_port_zero_picks_a_port_and_frees_it_afterwards() -> None:

@@ -169,7 +169,7 @@ def contents(path: Path) -> dict[str, str]:
         return {name: bundle.read(name).decode() for name in bundle.namelist()}
 
 
-def test_a_bundle_holds_nothing_that_is_secret_or_somebody_elses_business(
+def test_a_bundle_holds_none_of_the_nodes_keys_and_no_address_but_loopback(
     node: NodeConfig, tmp_path: Path
 ) -> None:
     names = save_bundle(tmp_path / "report.zip", CHECKUP, node, RunConfig())
@@ -228,3 +228,35 @@ def test_a_bundle_is_written_whole_or_not_at_all(tmp_path: Path, node: NodeConfi
     save_bundle(path, CHECKUP, node, None)
     assert contents(path)
     assert os.access(path, os.R_OK)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dialled node-12.mycorp.co.uk",
+        "gpu01.cluster.uni-jena.de:22 refused",
+        "WANDB_KEY=abcd1234",
+        "HF_TOKEN hf_abcdefgh1234",
+        "passphrase: hunter2",
+        "from bob@workstation",
+    ],
+)
+def test_names_and_tokens_are_recognised_by_their_form(text: str) -> None:
+    telling = ("mycorp", "uni-jena", "abcd1234", "hf_abcdefgh", "hunter2", "bob@")
+    assert [word for word in telling if word in REDACT(text)] == []
+
+
+def test_a_module_is_no_machine() -> None:
+    line = "paceline.peer.checkup.run raised hivemind.dht.node.Error in events.jsonl.1 of torch.nn.modules"
+    assert REDACT(line) == line
+
+
+def test_a_key_that_takes_several_printed_lines_is_taken_out_whole(node: NodeConfig, tmp_path: Path) -> None:
+    pem = (
+        "-----BEGIN PRIVATE KEY-----\nAAAAsecretpart\nBBBBsecretpart\n-----END PRIVATE KEY-----\nlast words\n"
+    )
+    (node.state_dir / "output.txt").write_text(pem)
+    save_bundle(tmp_path / "report.zip", CHECKUP, node, None)
+    printed = contents(tmp_path / "report.zip")["output.txt"]
+    assert "secretpart" not in printed
+    assert "last words" in printed

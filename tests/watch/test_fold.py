@@ -333,3 +333,12 @@ def _ours(record: Record) -> Record:
     if "round_id" in type(record).model_fields:
         changes["round_id"] = record.round_id % 16  # type: ignore[attr-defined]
     return record.model_copy(update=changes)
+
+
+def test_a_peer_that_announces_another_address_than_it_has_proven_is_not_reachable_there() -> None:
+    swarm = swarm_of([beat(0, metrics_address="203.0.113.9:9100")])
+    swarm.judge(swarm.announced(T0), {IDS[0]: True})
+    assert peer(swarm.picture(T0), 0).is_reachable is True
+    swarm.take(beat(0, at=T0 + 1, metrics_address="198.51.100.1:80"), T0)
+    assert peer(swarm.picture(T0), 0).metrics_address == "198.51.100.1:80"
+    assert peer(swarm.picture(T0), 0).is_reachable is None

@@ -50,6 +50,14 @@ def test_every_route_answers_get_and_head_only(port: Port, path: str, method: st
     assert "ask with GET" in answer.json()["error"]
 
 
+@pytest.mark.parametrize("path", ["/", "/api/picture", "/sd", "/metrics", "/events"])
+def test_a_loopback_port_answers_to_no_foreign_name(port: Port, path: str) -> None:
+    # As after a page elsewhere let its own name lead here.
+    answer = port.get(path, host="evil.example:8088")
+    assert answer.status_code == 403
+    assert "localhost" in answer.json()["error"]
+
+
 @pytest.mark.parametrize("path", ROUTES)
 def test_every_route_has_a_head(port: Port, path: str) -> None:
     answer = port.client.head(path)
@@ -83,7 +91,7 @@ def test_every_route_has_a_head(port: Port, path: str) -> None:
 def test_unknown_paths_are_not_there(port: Port, path: str) -> None:
     host, number = port.address.split(":")
     with socket.create_connection((host, int(number)), timeout=20) as line:  # httpx would tidy the path up
-        line.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        line.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
         told = b"".join(iter(lambda: line.recv(4096), b"")).decode()
     head, _, body = told.partition("\r\n\r\n")
     assert head.startswith("HTTP/1.1 404 ")
@@ -144,7 +152,7 @@ def test_another_moment_and_more_rounds_may_be_asked_for(port: Port) -> None:
     assert port.get("/api/picture?at=1e308").json()["at"] == BEGIN + 25
     assert port.get("/api/picture?at=-7").json()["at"] == BEGIN
     assert len(port.get("/api/rounds?rounds=1").json()) == 1
-    assert len(port.get("/api/rounds?rounds=5000").json()) == 3
+    assert len(port.get("/api/rounds?rounds=1000").json()) == 3
     assert port.get("/api/picture?colour=red").status_code == 200
 
 
@@ -282,7 +290,7 @@ def test_nonsense_leaves_the_server_up(port: Port, said: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", [b"", b"GET / HTTP/1.1\r\nHost:", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /"]
+    "said", [b"", b"GET / HTTP/1.1\r\nHost:", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /"]
 )
 def test_a_connection_that_asks_nothing_is_closed(monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
     monkeypatch.setattr(server_module, "HEAD_S", 0.3)
@@ -315,7 +323,7 @@ def test_a_reader_that_takes_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPat
         host, number = port.address.split(":")
         stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         stalled.connect((host, int(number)))
-        stalled.sendall(b"GET /api/picture HTTP/1.1\r\nHost: x\r\n\r\n")
+        stalled.sendall(b"GET /api/picture HTTP/1.1\r\nHost: localhost\r\n\r\n")
         until(lambda: large.asked)
         until(lambda: port.server.num_connections == 0)
 

@@ -29,11 +29,11 @@ MOST_LINES = 300
 _TAIL_BYTES = 1 << 18
 _SECRET_KEYS = ("token", "secret", "password", "passwd", "credential", "private", "api_key", "apikey")
 _ABOUT = """\
-Written by paceline doctor {version}, for a bug report. Taken out: keys, IP addresses but loopback, names of
-machines and users, paths above a file's name, multiaddrs' hosts, whatever looks like a password. What was at
-one address has one name throughout, such as IP-1. Peer ids are public and stay.
+Written by paceline doctor {version}, for a bug report. Taken out: this node's keys, IP addresses but
+loopback, multiaddrs' hosts, folders, and what looks like the name of a machine or a user, a token or a
+password. What was at one address has one name throughout, such as IP-1. Peer ids are public and stay.
 
-Look through it before you send it.
+No rule knows every secret. Look through it before you send it.
 
   findings.json  what the checkup found
   system.json    versions and system
@@ -48,7 +48,7 @@ def save_bundle(path: Path, checkup: Checkup, node: NodeConfig, run: RunConfig |
     """Write a zip for a bug report.
 
     Guarantees:
-        A bundle holds nothing that is secret or somebody else's business.
+        A bundle holds none of the node's keys, and no address but loopback.
         A bundle is written whole or not at all.
 
     Args:
@@ -73,9 +73,9 @@ def save_bundle(path: Path, checkup: Checkup, node: NodeConfig, run: RunConfig |
     events = [line for text in _tail(folder.events) if (line := _event(redact, text))]
     if events:
         parts["events.jsonl"] = "\n".join(events) + "\n"
-    printed = [redact(line) for line in _tail(folder.output)]
+    printed = redact("\n".join(_tail(folder.output)))  # as a whole: a key may take several lines
     if printed:
-        parts["output.txt"] = "\n".join(printed) + "\n"
+        parts["output.txt"] = printed + "\n"
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as bundle:

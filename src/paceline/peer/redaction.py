@@ -18,7 +18,7 @@ import base58
 _PLAIN = frozenset({"127.0.0.1", "0.0.0.0", "::1", "::"})
 _DNS = re.compile(r"(/dns(?:4|6|addr)?/)[^/\s\"']+")
 _URL = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^\s/\"'<>]+", re.IGNORECASE)
-_MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+_MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)*")
 _IPV4 = re.compile(r"(?<!\d)\d{1,3}(?:([.-])\d{1,3})(?:\1\d{1,3}){2,}(?!\d)")
 _MAC = re.compile(r"(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}", re.IGNORECASE)
 _IPV6 = re.compile(
@@ -29,10 +29,16 @@ _NAME_ON_THE_NET = re.compile(
     r"\b(?:[a-z0-9-]+\.)+(?:com|org|net|io|ai|dev|cloud|edu|gov|info|example|local|lan|internal|home)\b(?!/[^p])",
     re.IGNORECASE,
 )
+_LONG_NAME = re.compile(  # three parts and more, but for names of modules
+    r"(?<![\w.-])(?!(?:paceline|hivemind|torch|numpy|pydantic|asyncio|concurrent|multiprocessing|importlib|typer|rich)\.)"
+    r"(?:[a-z0-9-]+\.){2,}[a-z]{2,24}\b",
+    re.IGNORECASE,
+)
 _HIDDEN_VALUE = re.compile(
-    r"(?i)\b([\w-]*(?:token|secret|passwo?r?d|credential|api[_-]?key|private[_-]?key|authorization)[\w-]*"
+    r"(?i)\b([\w-]*(?:token|secret|passwo?r?d|passphrase|credential|[_-]key|apikey|authorization)[\w-]*"
     r"[\"']?\s*[=:]\s*(?:bearer\s+|basic\s+)?)(?:\"[^\"]*\"|'[^']*'|[^\s\"',;}]+)"
 )
+_TOKEN = re.compile(r"\b(?:hf|ghp|gho|ghs|github_pat|glpat|sk|xox[abpr])[_-][A-Za-z0-9_-]{6,}")
 _PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z)", re.DOTALL)
 _HOMES = re.compile(r"(/(?:home|Users|Volumes|media|mnt)/)[^/\s\"']+")
 _UNIX_PATH = re.compile(r"(?<![\w/.~-])~?(?:/[^\s/\"'<>|:,;()\[\]{}]+){2,}/?")
@@ -84,6 +90,7 @@ class Redaction:
             text = text.replace(secret, "SECRET")
         text = "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)
         text = _PEM.sub("SECRET", text)
+        text = _TOKEN.sub("SECRET", text)
         text = _HIDDEN_VALUE.sub(r"\1SECRET", text)
         text = _DNS.sub(r"\1HOST", text)
         text = _URL.sub(lambda found: found[1] + self._url_host(found[0][len(found[1]) :]), text)
@@ -96,6 +103,7 @@ class Redaction:
         text = _UNIX_PATH.sub(lambda found: _shortened(found[0]), text)
         text = _HOST_PORT.sub(lambda found: self._host(found[0]), text)
         text = _NAME_ON_THE_NET.sub("HOST", text)
+        text = _LONG_NAME.sub("HOST", text)
         for word, name in self._words:
             text = word.sub(name, text)
         return text

@@ -8,13 +8,16 @@ It answers GET and nothing else, and reads no more of a request than its head.
 from __future__ import annotations
 
 import errno
+import re
 import socket
 import socketserver
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from types import TracebackType
 from typing import Any
 
@@ -26,6 +29,8 @@ from paceline.core.proof import is_nonce
 from paceline.core.records import Frozen
 
 _MAX_CONNECTIONS = 32
+MOST_S = 10.0
+"""So long a connection may take in all: byte by byte, a few could otherwise keep everybody else out."""
 
 
 class Health(Frozen):
@@ -139,9 +144,13 @@ class _Server(ThreadingHTTPServer):
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        patience = threading.Timer(MOST_S, _hang_up, (request,))
+        patience.daemon = True
+        patience.start()
         try:
             super().process_request_thread(request, client_address)
         finally:
+            patience.cancel()
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -154,6 +163,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path, _, query = self.path.partition("?")
+        if is_loopback(str(self.server.server_address[0])) and not is_named_locally(
+            self.headers.get("Host", "")
+        ):
+            self._answer(403, b"ask by address, or as localhost\n", "text/plain")
+            return
         match path:
             case "/metrics":
                 encode, content_type = choose_encoder(self.headers.get("Accept", ""))
@@ -197,6 +211,48 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *args: object) -> None:
         """Scrapes are no news."""
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches an address.
+
+    Args:
+        host: What a server is bound to.
+
+    Returns:
+        Whether it is a loopback address, or `localhost`.
+    """
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def is_named_locally(header: str) -> bool:
+    """Tell whether a request for a loopback port was meant for it.
+
+    A web page elsewhere can let its own name lead to 127.0.0.1, and then read what is served there as its
+    own; its requests carry that name.
+
+    Args:
+        header: The request's `Host`; empty for a client that sends none, which no browser is.
+
+    Returns:
+        Whether it is an address or `localhost`.
+    """
+    if not header:
+        return True
+    name = header.rpartition(":")[0] if re.search(r":\d*$", header) else header
+    try:
+        ip_address(name.strip("[]"))
+    except ValueError:
+        return name.lower() == "localhost"
+    return True
+
+
+def _hang_up(request: socket.socket) -> None:
+    with suppress(OSError):  # it is over already
+        request.shutdown(socket.SHUT_RDWR)
 
 
 def _asked(health: Callable[[], Health]) -> Health:

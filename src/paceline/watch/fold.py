@@ -70,7 +70,7 @@ class Swarm:
         self.crowd, self.chronicle = Crowd(run), Chronicle(run)
         self._parameters, self._is_live = parameters, is_live
         self._telling = Telling(run, self.crowd, self.chronicle)
-        self._reachable: dict[str, bool] = {}
+        self._reachable: dict[str, tuple[str, bool]] = {}
         self._before: Picture | None = None
 
     def take(self, record: Record, now: float) -> None:
@@ -147,13 +147,16 @@ class Swarm:
         self.crowd.recall(last)
         self._before = last
 
-    def judge(self, verdicts: Mapping[str, bool | None]) -> None:
-        """Note who serves the address that it announces.
+    def judge(self, announced: Mapping[str, str], verdicts: Mapping[str, bool | None]) -> None:
+        """Note who serves the address that it announces. A peer that announces another has proven nothing.
 
         Args:
+            announced: The addresses that were asked, by peer id.
             verdicts: Whether a peer has proven so, by peer id; None when nobody has asked it.
         """
-        self._reachable = {peer: verdict for peer, verdict in verdicts.items() if verdict is not None}
+        self._reachable = {
+            peer: (announced[peer], verdict) for peer, verdict in verdicts.items() if verdict is not None
+        }
 
     def announced(self, now: float) -> dict[str, str]:
         """Collect where peers say to serve their metrics.
@@ -241,10 +244,11 @@ class Swarm:
         for peer_id, sight in crowd.remembered(chronicle.tip.roster, now).items():
             view = sight.view(now, run.pace.lease_s, run.model.seq_len)
             proven = counted.get(peer_id, 0)
+            asked, is_reachable = self._reachable.get(peer_id, ("", None))
             known = {
                 "is_coordinator": peer_id == crowd.coordinator,
                 "credits": proven if is_whole else max(proven, view.credits),
-                "is_reachable": self._reachable.get(peer_id),
+                "is_reachable": is_reachable if asked == view.metrics_address else None,
             }
             views.append(view.model_copy(update=known))
         return tuple(views)

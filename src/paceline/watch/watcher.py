@@ -286,4 +286,4 @@ class Watcher:
                 self._prover.ask(announced, places)
             verdicts = {peer: self._prover.is_reachable(peer, at) for peer, at in announced.items()}
             with self._lock:
-                self._swarm.judge(verdicts)
+                self._swarm.judge(announced, verdicts)

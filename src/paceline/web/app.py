@@ -39,7 +39,7 @@ from paceline.web.guard import FAILED, Guard, refusal
 
 PAGE = Path(__file__).parent / "page"
 """The dashboard's files."""
-MAX_ROUNDS = 5000
+MAX_ROUNDS = 1000
 """So many rounds may be asked for at once."""
 
 _ROUNDS = TypeAdapter(tuple[RoundView, ...])

@@ -15,6 +15,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from paceline.telemetry.server import is_loopback, is_named_locally
+
 METHODS = ("GET", "HEAD")
 """What is answered."""
 FAILED = "The observer failed to work this out; its own output says more."
@@ -43,6 +45,7 @@ class Guard:
 
     Guarantees:
         Every route answers GET and HEAD only.
+        A loopback port answers to no foreign name.
         An error inside is one sentence outside.
     """
 
@@ -66,6 +69,13 @@ class Guard:
             await self._app(scope, receive, send)
             return
         guarded = _Answer(send)
+        asked_for, (host, _) = Headers(scope=scope).get("host", ""), scope.get("server") or ("", 0)
+        if is_loopback(host) and not is_named_locally(asked_for):
+            answer = refusal(
+                scope, 403, "Ask by address, or as localhost: another name leads here by mistake."
+            )
+            await answer(scope, receive, guarded)
+            return
         if scope["method"] not in METHODS:
             answer = refusal(scope, 405, "This port is for looking only: ask with GET.")
             answer.headers["allow"] = ", ".join(METHODS)
