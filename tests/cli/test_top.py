@@ -176,6 +176,10 @@ def test_into_a_pipe_it_prints_one_picture_and_leaves(folder: Path) -> None:
     assert done.stderr == ""
 
 
+_SIZELESS = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+"""pytest-xdist sets these two, and they would outdo the terminal's own size."""
+
+
 @contextmanager
 def at_a_terminal(
     folder: Path, *options: str, columns: int = 100
@@ -189,7 +193,7 @@ def at_a_terminal(
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env={**os.environ, "TERM": "xterm-256color"},
+        env=_SIZELESS | {"TERM": "xterm-256color"},
         start_new_session=True,
     )
     try:
