@@ -55,7 +55,7 @@ def _attacked(peers: list[Peer], attack: str) -> tuple[list[dict[str, Any]], str
     bad = peers[3 + ATTACKS.index(attack)]
     began = time.monotonic()
     begin([*peers[:3], bad], order_for([*peers[:3], bad], stall_s=STALL_S))
-    outcomes = [peer.hear(100.0) for peer in peers[:3]]
+    outcomes = [peer.hear(300.0) for peer in peers[:3]]
     return outcomes, bad.peer_id, time.monotonic() - began
 
 
@@ -85,7 +85,7 @@ def test_a_member_that_stands_still_ends_the_attempt_after_the_stall_limit(
 
 def test_a_dead_averager_process_raises_and_does_not_hang(peers: list[Peer]) -> None:
     victim = peers[3 + ATTACKS.index("lose averager")]
-    while "error" not in (answer := victim.hear(60.0)):
+    while "error" not in (answer := victim.hear(300.0)):
         pass
     assert answer["error"] == "ProcessDied"
     begin([victim], order_for([victim]))
@@ -94,7 +94,7 @@ def test_a_dead_averager_process_raises_and_does_not_hang(peers: list[Peer]) -> 
 
 def test_a_peer_that_lost_its_own_daemon_blames_itself(peers: list[Peer]) -> None:
     victim = peers[3 + ATTACKS.index("lose daemon")]
-    outcome = victim.hear(60.0)
+    outcome = victim.hear(300.0)
     assert not outcome["complete"]
     assert outcome["blamed"] == victim.peer_id
 
@@ -103,7 +103,7 @@ def test_a_weight_that_a_sender_states_changes_nothing(peers: list[Peer], honest
     bad = peers[3 + ATTACKS.index("weight")]
     order = order_for([*honest, bad])
     seeds = begin([*honest, bad], order)
-    outcomes = [peer.hear(100.0) for peer in [*honest, bad]]
+    outcomes = [peer.hear(300.0) for peer in [*honest, bad]]
     assert agreed(outcomes), outcomes
     mean = expected(order, seeds, NUM_ELEMENTS, "fp32")
     assert outcomes[0]["sha"] == hashlib.sha256(mean.data).hexdigest()
@@ -157,7 +157,7 @@ def test_a_stranger_in_a_running_attempt_is_refused_and_the_round_finishes(hones
     begin(honest[:2], order)
     code = _as_stranger(honest, act)
     begin(honest[2:], order)
-    assert agreed([peer.hear(100.0) for peer in honest])
+    assert agreed([peer.hear(300.0) for peer in honest])
     assert code == PROTOCOL_VIOLATION
 
 
