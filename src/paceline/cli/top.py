@@ -10,8 +10,7 @@ import termios
 import time
 import tty
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +19,7 @@ from rich.live import Live
 from rich.text import Text
 
 from paceline.cli.screen import console
+from paceline.cli.sources import source_of
 from paceline.cli.stopping import Stopping
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def top(
         paceline top run.json --once
     """
     screen = console()
-    with Stopping() as stopping, _source(target) as source:
+    with Stopping() as stopping, source_of(target) as source:
         stopping.politely(lambda: None)
         if once or not screen.is_terminal or screen.is_dumb_terminal or not sys.stdin.isatty():
             _wait_for_peers(source, stopping)
@@ -123,42 +123,3 @@ def _keys() -> Iterator[_Keys]:
         yield _Keys(descriptor)
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
-
-
-@contextmanager
-def _source(target: str) -> Iterator[Source]:
-    from paceline.cli.targets import names_a_run, run_target
-
-    path = Path(target)
-    if names_a_run(target) or _goes_on(path):
-        run = run_target(target)
-        from paceline.watch.watcher import Watcher  # heavy: after everything that may be refused
-
-        with Watcher(run) as watcher:
-            yield watcher
-        return
-    from paceline.watch.replay import Replay
-
-    with closing(Replay.open(path)) as replay:
-        yield replay
-
-
-def _goes_on(path: Path) -> bool:
-    # A hand-out without logs beside it, or the folder of a local run of which a process is alive.
-    from paceline.core.errors import IdentityInUse
-    from paceline.peer.folders import RunFolder
-
-    folder = RunFolder(path)
-    if not folder.handout.is_file():
-        return False
-    if not folder.logs():
-        return True
-    from paceline.network.identity import hold
-
-    for key in sorted(path.glob("*/identity.key")):
-        try:
-            with hold(key, patience_s=0.0):
-                pass
-        except IdentityInUse:
-            return True
-    return False
