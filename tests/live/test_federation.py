@@ -306,7 +306,7 @@ def test_a_peer_that_lost_its_state_is_waited_for_and_one_that_is_gone_for_good_
 
         fetched = [event for event in provider.events() if isinstance(event, StateFetched)]
         assert fetched[0].donors
-        assert fetched[0].round_id > provider.lost_after
+        assert fetched[0].round_id >= provider.lost_after  # the swarm may still be in the round after it
         assert provider.lost_after < provider.back_with[-1][0]  # at least one round was waited for
         assert all(height >= round_id for round_id, height in provider.back_with)
 

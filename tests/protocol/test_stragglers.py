@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from paceline.core.actions import Action, Apply, Publish, Tell
 from paceline.core.chain import genesis
 from paceline.core.config import PaceConfig
 from paceline.core.coordination import Coordination
 from paceline.core.events import AttemptVoided
-from paceline.core.records import CommitRecord, RoundPlan, RoundReceipt
+from paceline.core.records import CommitRecord, Phase, RoundPlan, RoundReceipt, Vote
 from paceline.core.standing import Standing
 from tests.protocol.said import heartbeat
 from tests.protocol.virtual import VirtualPeer, VirtualSwarm, make_run, peer_ids
@@ -35,6 +37,10 @@ def parts_of(speeds: list[float]) -> dict[str, list[tuple[int, int]]]:
     return parts
 
 
+def mean_steps(parts: list[tuple[int, int]]) -> float:
+    return sum(trained for _, trained in parts) / len(parts) / 8
+
+
 def test_a_slow_peers_credit_is_what_it_did() -> None:
     # Its last step before the plan may still be on its way: a step in twenty, where it was one in four.
     slow = parts_of([1, 1, 1, 4.3])[peer_ids(4)[3]]
@@ -42,9 +48,29 @@ def test_a_slow_peers_credit_is_what_it_did() -> None:
     assert sum(credited for credited, _ in slow) >= 0.95 * sum(trained for _, trained in slow)
 
 
-def test_peers_that_keep_up_train_all_of_their_steps() -> None:
-    for parts in parts_of([1, 1, 1, 1]).values():
-        assert parts == [(80, 80)] * 120
+def test_a_slow_peer_trains_until_the_others_are_done() -> None:
+    slow = parts_of([1, 1, 1, 4.3])[peer_ids(4)[3]]
+    assert mean_steps(slow) > 2.4  # 10 / 4.3 = 2.3 steps, and what it does until the plan
+
+
+@pytest.mark.parametrize(
+    ("speeds", "num_pacesetters"),
+    [
+        ([1, 1, 1, 1], 4),
+        ([1, 1, 1, 4.3], 3),
+        ([1, 1, 4.3, 4.3], 2),
+        ([1, 2, 10], 2),
+        ([1, 4.3], 1),
+        ([1, 10], 1),
+    ],
+    ids=str,
+)
+def test_those_who_set_the_pace_train_all_of_their_steps_beside_slow_peers(
+    speeds: list[float], num_pacesetters: int
+) -> None:
+    parts = parts_of(speeds)
+    for peer in peer_ids(len(speeds))[:num_pacesetters]:
+        assert parts[peer] == [(80, 80)] * 120
 
 
 class Front:
@@ -120,3 +146,57 @@ def test_nobody_waits_for_a_member_that_has_started_anew() -> None:
     told = [action.event for action in front.acts(3.0) if isinstance(action, Tell)]
     assert [type(event) for event in told] == [AttemptVoided]
     assert LATE in front.coordination.excluded
+
+
+def test_patience_with_receipts_of_one_attempt_says_nothing_of_the_next() -> None:
+    front = Front(grace_s=60)
+    front.votes(*PEERS, complete=False)
+    front.hear(2.0)
+    assert front.acts(2.0)  # void
+    front.hear(8.0)
+    (plan,) = (a.record for a in front.acts(8.0) if isinstance(a, Publish))
+    assert isinstance(plan, RoundPlan)
+    front.plan = plan
+    front.hear(14.0)
+    front.votes(*plan.roster[:4])
+    assert not front.commits(14.0)  # they came after 6 s this time; 20 % of that is the patience now
+    assert not front.commits(15.1)
+    assert front.commits(15.3)
+
+
+def test_a_member_that_started_anew_is_waited_for_when_a_result_is_adopted() -> None:
+    # It need not have trained: it fetches the result.
+    front = Front(grace_s=60)
+    origin = front.plan
+    vote = Vote(
+        round_id=1,
+        term=1,
+        attempt=origin.attempt,
+        plan_digest=origin.digest(),
+        weights_digest="ab" * 32,
+        momentum_digest="ab" * 32,
+    )
+    adopting = {"attempt": origin.attempt + 1, "adopts": vote, "origin": origin.ballot}
+    front.coordination.plan = front.plan = origin.model_copy(update=adopting)
+    front.votes(*PEERS[:4])
+    front.hear(2.0, samples=0, inner_step=0)
+    assert not front.commits(2.0)
+    front.votes(LATE)
+    assert front.commits(2.1)
+
+
+def test_a_slow_peer_is_in_a_hurry_once_it_knows_that_it_lags() -> None:
+    swarm = VirtualSwarm(0, 4, make_run(peer_ids(4), inner_steps=40))
+    *_, slow = swarm.peers.values()
+    slow.speed = 4.3
+    hurried: list[bool] = []
+    assert swarm.run(lambda: swarm.height() == 2, 120) and not slow.machine.is_coordinator
+
+    def is_committed() -> bool:
+        machine = slow.machine
+        if machine.standing.round_id == 3 and machine.phase is Phase.TRAIN:
+            hurried.append(not machine.is_unhurried)
+        return swarm.height() == 3
+
+    assert swarm.run(is_committed, 60)
+    assert not hurried[0] and any(hurried)

@@ -9,18 +9,22 @@ from __future__ import annotations
 from collections.abc import Collection, Container
 from dataclasses import dataclass, field
 
-from paceline.core.pace import closing_s, left_s, straggler_deadline
+from paceline.core.pace import Trained, closing_s, left_s, straggler_deadline
 from paceline.core.records import Phase
 from paceline.core.standing import Sighting, Standing
 from paceline.core.voice import Progress
 
-FORESIGHT = 0.95
-"""So closely, as a share of it, the end of the others' training can be foreseen from their heartbeats."""
+NOTICE_SHARE, NOTICE_S = 0.05, 2.0
+"""So long before the others are done a peer stops, as a share of their time and at most in seconds: they
+have to hear of it, and the end of their training is foreseen from heartbeats."""
 
 
 @dataclass
 class Arrivals:
     """When peers finished training in the present round, as this peer saw it.
+
+    A peer that stopped early because others are faster does not make anybody else stop: whoever waits is
+    heard, but counts as finished only when it would have done all of its steps.
 
     Attributes:
         started_at: When the round began, in monotonic seconds.
@@ -40,7 +44,7 @@ class Arrivals:
         self.started_at, self.lags, self._after_s = now, False, {}
 
     def watch(self, standing: Standing, now: float) -> None:
-        """Note who has finished training.
+        """Note who trains no more, and when it has finished or would have.
 
         Args:
             standing: What this peer knows.
@@ -48,7 +52,8 @@ class Arrivals:
         """
         for peer, record in standing.in_sync(now).items():
             if record.phase is not Phase.TRAIN and peer not in self._after_s:
-                self._after_s[peer] = now - self.started_at
+                asked, elapsed_s = standing.run.inner_steps, now - self.started_at
+                self._after_s[peer] = elapsed_s * asked / max(1, min(record.inner_step, asked))
 
     def are_half(self, standing: Standing, now: float) -> bool:
         """Decide whether those who still train are being waited for.
@@ -61,7 +66,7 @@ class Arrivals:
             Whether half of the peers that set the deadline have finished training.
         """
         expected = _waited_for(standing, now)
-        return 2 * len(expected & self._after_s.keys()) >= len(expected)
+        return 2 * len(self._finished(expected, now)) >= len(expected)
 
     def are_awaited(
         self, ready: Container[str], excluded: Collection[str], standing: Standing, now: float
@@ -78,22 +83,23 @@ class Arrivals:
             True while somebody is late who may still come before the deadline for stragglers.
         """
         expected = _waited_for(standing, now).difference(excluded)
-        arrived = {peer: at for peer, at in self._after_s.items() if peer in expected and peer in ready}
-        if len(arrived) == len(expected):
+        waiting = {peer for peer in expected if peer in self._after_s and peer in ready}
+        if waiting == expected:
             return False
-        deadline = straggler_deadline(list(arrived.values()), len(expected))
+        deadline = straggler_deadline(self._finished(waiting, now), len(expected))
         if deadline is None:
             return True
         if now >= self.started_at + deadline:
             return False
-        coming = [self._arrives_s(standing.peers[peer], standing) for peer in expected - arrived.keys()]
+        coming = [self._finishes_s(standing.peers[peer], standing) for peer in expected - waiting]
         return any(at is None or at <= deadline for at in coming)
 
     def is_over(self, progress: Progress, standing: Standing, now: float) -> bool:
         """Decide whether training is over for this peer: it should be ready with the steps that it has.
 
         One that comes too late for all of its steps stops while the coordinator can still hear what it has
-        done: what it trains after the plan would be in the average and not in its credit.
+        done: what it trains after the plan would be in the average and not in its credit. It stops only when
+        all who set the pace are heard: it can't take that back.
 
         Args:
             progress: How far this peer has trained.
@@ -103,30 +109,41 @@ class Arrivals:
         Returns:
             True when the others will have gone on before its last step, and before its next one too.
         """
-        step_s = left_s(progress, 1)
-        if step_s is None:
-            return False
-        left = standing.run.inner_steps - progress.inner_step
-        mine_s = now - self.started_at + left * step_s
+        self.lags = False
+        elapsed_s, asked = now - self.started_at, standing.run.inner_steps
         others = _waited_for(standing, now) - {standing.me}
-        arrivals = [self._arrives_s(standing.peers[peer], standing) for peer in sorted(others)]
-        known = [at for at in arrivals if at is not None]
-        if not known or len(known) < len(arrivals):
+        mine_s = _foreseen_s(elapsed_s, progress, asked)
+        if mine_s is None or not standing.electors or standing.electors - others - {standing.me}:
+            return False
+        finish = [self._finishes_s(standing.peers[peer], standing) for peer in sorted(others)]
+        known = [at for at in finish if at is not None]
+        if not known or len(known) < len(finish):
             return False  # somebody has not told of a step yet: nobody knows
-        if standing.me in standing.electors or not standing.electors:
+        if standing.me in standing.electors:
             known.append(mine_s)
         closes_s = closing_s(known)
         self.lags = mine_s > closes_s
-        return self.lags and now - self.started_at + step_s > FORESIGHT * closes_s
+        next_s = now - self.started_at + (mine_s - elapsed_s) / max(1, asked - progress.inner_step)
+        return self.lags and next_s > closes_s - min(NOTICE_SHARE * closes_s, NOTICE_S)
 
-    def _arrives_s(self, seen: Sighting, standing: Standing) -> float | None:
+    def _finished(self, peers: Collection[str], now: float) -> list[float]:
+        finishes = (self._after_s[peer] for peer in peers if peer in self._after_s)
+        return [at for at in finishes if self.started_at + at <= now]
+
+    def _finishes_s(self, seen: Sighting, standing: Standing) -> float | None:
         record = seen.record
         if record.peer_id in self._after_s:
             return self._after_s[record.peer_id]
         if record.round_id < standing.round_id:
             return None  # it has not begun yet
-        left = left_s(record, standing.run.inner_steps - record.inner_step)
-        return None if left is None else seen.seen_at - self.started_at + left
+        return _foreseen_s(seen.seen_at - self.started_at, record, standing.run.inner_steps)
+
+
+def _foreseen_s(elapsed_s: float, trained: Trained, asked: int) -> float | None:
+    # As it claims, but not more than twice as fast as it has been so far: others stop for whom they believe.
+    done = min(trained.inner_step, asked)
+    left = left_s(trained, asked - done)
+    return None if left is None else elapsed_s + max(left, elapsed_s / done * (asked - done) / 2)
 
 
 def _waited_for(standing: Standing, now: float) -> set[str]:

@@ -179,6 +179,11 @@ class RoundMachine:
 
     # What to do
 
+    @property
+    def is_unhurried(self) -> bool:
+        """Whether nobody hangs on how soon this peer hears of others: it may read the board less often."""
+        return self.phase is Phase.TRAIN and not (self.is_coordinator or self.voice.is_late)
+
     def advance(self, now: float) -> list[Action]:
         """Decide what to do now.
 

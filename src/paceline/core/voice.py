@@ -14,7 +14,7 @@ from paceline.core.standing import Standing
 
 HEARTBEAT_S = 2.0
 LATE_HEARTBEAT_S = 0.5
-"""The same for a peer that still trains while others wait: its latest steps decide about its part."""
+"""The same for a peer that trains longer than others, or will: its latest steps decide about its part."""
 _COMPLAIN_EVERY_S = 10.0
 _WONDER_EVERY_S = 30.0
 

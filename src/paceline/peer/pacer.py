@@ -228,9 +228,7 @@ class Pacer:
             self._error.__cause__ = error
 
     def _pause_s(self) -> float:
-        machine = self.machine
-        unhurried = machine.phase is Phase.TRAIN and not (machine.is_coordinator or machine.voice.is_late)
-        return self._duties.poll_s * (_UNHURRIED if unhurried else 1.0)
+        return self._duties.poll_s * (_UNHURRIED if self.machine.is_unhurried else 1.0)
 
     def _turn(self) -> None:
         if self.is_stuck:

@@ -159,8 +159,8 @@ class VirtualPeer:
             if author != self.peer_id or kind != PeerRecord.kind:
                 machine.notice(record, sealed, now)
         self._carry_out(machine.advance(now))
-        unhurried = machine.phase is Phase.TRAIN and not machine.is_coordinator
-        self.wake_within((_TRAINING_TICK_S if unhurried else _TICK_S) * swarm.rng.uniform(0.6, 1.0))
+        tick_s = _TRAINING_TICK_S if machine.is_unhurried else _TICK_S
+        self.wake_within(tick_s * swarm.rng.uniform(0.6, 1.0))
         self._start_working()
 
     def _carry_out(self, actions: list[Action]) -> None:
