@@ -31,6 +31,9 @@ WITHIN_ROUNDS = 2
 LEAST_CREDIT = 90.0
 """Percent of what a slow peer trained that it gets credit for: a last step may end as the roster is named."""
 
+LEAST_STEPS = 95.0
+"""Percent of their steps that the others still do beside a slow peer: nobody is cut short for it."""
+
 
 class SharedPlace(Loopback):
     """Loopback, and a share of the processor for every peer."""
@@ -138,6 +141,7 @@ def slow_peer(scene: Scene) -> None:
         _report_growth(scene, others, before_s, since, MOST_GROWTH_BY_SLOW)
         scene.figures["slower_by"] = speed_before / max(_steps_per_s(victim, since), 1e-9)
         _judge_credit(scene, victim, others[0], first)
+        _judge_steps(scene, others, first)
     finally:
         share[victim.name].set(SHARE)
     scene.all_together()
@@ -170,3 +174,18 @@ def _judge_credit(scene: Scene, victim: Peer, witness: Peer, first: int) -> None
     )
     scene.expect(taken, f"{victim.name} was in no roster")
     scene.expect(not measures.unearned(parts, done), f"{victim.name} got credit for what it did not train")
+
+
+def _judge_steps(scene: Scene, others: list[Peer], first: int) -> None:
+    swarm = scene.swarm
+    states = [state for round_id, state in swarm.chain(others[0]).items() if round_id >= first]
+    asked = len(states) * len(others) * swarm.run.inner_steps * swarm.node.batch_size
+    ids = {peer.peer_id for peer in others}
+    done = sum(
+        samples
+        for state in states
+        for peer_id, samples in zip(state.participating_nodes, state.samples, strict=True)
+        if peer_id in ids
+    )
+    share = scene.figures["percent_of_their_steps_by_others"] = 100.0 * done / max(asked, 1)
+    scene.reach(100.0 - share, 100.0 - LEAST_STEPS, "percent of their steps that the others did not do")
