@@ -13,7 +13,6 @@ from paceline.cli.screen import complain, console
 
 if TYPE_CHECKING:
     from paceline.ledger import VerifiedLog
-    from paceline.peer.compose import SwarmView
 
 
 def status(
@@ -65,12 +64,12 @@ def _show_swarm(run: str) -> None:
     from paceline.cli.targets import run_target
 
     target = run_target(run)
-    from paceline.cli.tables import peer_table
+    from paceline.cli.tables import headline, peer_table
     from paceline.peer.compose import observe
 
     view = observe(target)
     screen = console()
-    for line in _headline(view):
+    for line in headline(view):
         screen.print(line, markup=False)
     screen.print(peer_table(view))
 
@@ -233,24 +232,3 @@ def _verified(path: Path, log: VerifiedLog) -> str:
         f"{path}: verified, {log.rounds} rounds of {log.run_id}, head {log.head_digest[:16]}, "
         f"{total:,} credits of {len(log.credits)} peers"
     )
-
-
-def _headline(view: SwarmView) -> list[str]:
-    from paceline.core.nicknames import named
-
-    run, head = view.run, view.head
-    front = f"{named(view.coordinator)} (term {view.term})" if view.coordinator else "nobody yet"
-    done = head.round_id if head is not None else 0
-    lines = [
-        f"run      {run.run_id}",
-        f"round    {min(done + 1, run.rounds)} of {run.rounds}, {run.inner_steps} inner steps each",
-        f"front    {front}",
-    ]
-    if head is not None and head.round_id:
-        lines.append(
-            f"head     {head.digest()[:16]}: {len(head.participating_nodes)} peers, loss {head.avg_loss:.3f}"
-        )
-    losses = [metrics.val_loss for metrics in view.metrics if metrics.val_loss is not None]
-    if losses:
-        lines.append(f"measured {sum(losses) / len(losses):.3f} nats per byte on held-out text")
-    return lines

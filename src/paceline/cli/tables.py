@@ -1,4 +1,4 @@
-"""How peers stand in tables: by nickname and short id, and by their whole id where there is room for it."""
+"""How a swarm and its peers are laid out: nickname and short id, and whole ids where there is room."""
 
 from __future__ import annotations
 
@@ -46,6 +46,33 @@ def credit_table(balances: Mapping[str, int], names: Mapping[str, str] | None = 
         for table in tables:
             table.add_row(*row, *([peer_id] if table is has_whole_ids else []))
     return Fitting(tables)
+
+
+def headline(view: SwarmView) -> list[str]:
+    """Say in a few lines how a swarm stands.
+
+    Args:
+        view: The swarm.
+
+    Returns:
+        Lines: the run, its round, who is at the front, the last commit, what was measured.
+    """
+    run, head = view.run, view.head
+    front = f"{named(view.coordinator)} (term {view.term})" if view.coordinator else "nobody yet"
+    done = head.round_id if head is not None else 0
+    lines = [
+        f"run      {run.run_id}",
+        f"round    {min(done + 1, run.rounds)} of {run.rounds}, {run.inner_steps} inner steps each",
+        f"front    {front}",
+    ]
+    if head is not None and head.round_id:
+        lines.append(
+            f"head     {head.digest()[:16]}: {len(head.participating_nodes)} peers, loss {head.avg_loss:.3f}"
+        )
+    losses = [metrics.val_loss for metrics in view.metrics if metrics.val_loss is not None]
+    if losses:
+        lines.append(f"measured {sum(losses) / len(losses):.3f} nats per byte on held-out text")
+    return lines
 
 
 def peer_table(view: SwarmView) -> Fitting:
