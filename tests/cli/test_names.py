@@ -152,7 +152,7 @@ def test_a_person_never_sees_a_short_id_without_its_nickname_in_log_lines() -> N
 def test_a_person_never_sees_a_short_id_without_its_nickname_in_causes() -> None:
     speaker, accused = IDS
     causes = [
-        complained(complaint(Fault("x", blamed)), speaker, me, IDS).cause
+        complained(complaint(Fault("x", blamed)), speaker, me, tuple(IDS)).cause
         for blamed, me in ((accused, ""), (accused, accused), (speaker, ""))
     ]
     first, second = history(RUN, KEYS, 2)
