@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from paceline.core.config import RunConfig
 from paceline.core.election import has_quorum, quorum_size
 from paceline.core.errors import HistoryBroken, RecordRejected
+from paceline.core.nicknames import named
 from paceline.core.records import CommitRecord, GlobalState, Record, RoundReceipt
 from paceline.core.wire import unseal
 
@@ -180,5 +181,5 @@ def _receipt(
     except RecordRejected as error:
         raise HistoryBroken(where, f"a receipt: {error.cause}") from error
     if not isinstance(receipt, RoundReceipt) or receipt.peer_id not in backers(commit, [receipt]):
-        raise HistoryBroken(where, f"the receipt of {receipt.peer_id} is for something else")
+        raise HistoryBroken(where, f"the receipt of {named(receipt.peer_id)} is for something else")
     return receipt
