@@ -6,10 +6,10 @@ import random
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from paceline.core.events import Event
+from paceline.core.events import CreditsCounted, Event, ReduceEnded, StepDone
 from paceline.core.records import Phase, Record
 from paceline.core.signing import SigningKey
 from paceline.watch.fold import Swarm
@@ -316,9 +316,15 @@ _EVENTS = st.one_of(
 )
 
 
+def step(tokens: int, seconds: float) -> StepDone:
+    return StepDone(round_id=0, inner_step=0, of_steps=0, loss=0.0, tokens=tokens, seconds=seconds)
+
+
 @given(
     st.lists(st.tuples(st.sampled_from(IDS), st.floats(0, 1e10), _EVENTS), max_size=30), st.floats(0, 1e10)
 )
+@example([(IDS[0], 0.0, step(-1, 5e-324))], 0.0)  # minus infinity per second, and no number once smoothed
+@example([(IDS[0], 0.0, step(10**400, 1.0))], 0.0)  # no float holds it
 @settings(max_examples=150, deadline=None)
 def test_no_sequence_of_events_makes_a_picture_fail(told: list[tuple[str, float, Event]], at: float) -> None:
     swarm = Swarm(RUN, PARAMETERS)
@@ -326,6 +332,26 @@ def test_no_sequence_of_events_makes_a_picture_fail(told: list[tuple[str, float,
         swarm.take_event(peer_id, time, event)
         Picture.model_validate_json(swarm.picture(time).model_dump_json())
     Picture.model_validate_json(swarm.picture(at, None).model_dump_json())
+
+
+def test_a_rate_that_is_no_finite_number_is_not_known() -> None:
+    swarm = Swarm(RUN, PARAMETERS)
+    for tokens, seconds in ((-64, 1.0), (10**18, 5e-324), (64, 0.0), (64, -1.0)):
+        swarm.take_event(IDS[0], T0, step(tokens, seconds))
+        assert peer(swarm.picture(T0), 0).samples_per_s == 0
+    swarm.take_event(IDS[0], T0, step(2 * RUN.model.seq_len, 0.5))
+    swarm.take_event(IDS[0], T0, step(10**18, 5e-324))
+    assert peer(swarm.picture(T0), 0).samples_per_s == 4.0  # the last that was known
+
+
+def test_counts_in_event_files_that_nobody_can_mean_stay_within_bounds() -> None:
+    swarm = Swarm(RUN, PARAMETERS)
+    reduced = ReduceEnded(round_id=1, attempt=0, complete=True, seconds=1.0, bytes_in=-7, bytes_out=10**400)
+    swarm.take_event(IDS[0], T0, reduced)
+    swarm.take_event(IDS[0], T0, CreditsCounted(round_id=1, balance=-5))
+    swarm.take_event(IDS[0], T0, step(-(10**400), 1.0))
+    shown = peer(swarm.picture(T0), 0)
+    assert (shown.bytes_in, shown.bytes_out, shown.credits, shown.samples) == (0, 2**48, 0, 0)
 
 
 def _ours(record: Record) -> Record:

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple, TypeVar
 from paceline.core import chain
 from paceline.core.coordination import largest_agreement
 from paceline.core.records import Ballot, CommitRecord, PeerRecord, RoundPlan, RoundReceipt, WorkerMetrics
+from paceline.watch.bounds import bounded
 from paceline.watch.picture import RoundView, VoidView
 
 _MOST_OF_AN_AUTHOR = 16
 """So many plans, and receipts, of one author in one round are kept: nobody can fill the memory."""
-_MOST = 1e12
 _FROM_HEARTBEAT, _FROM_RECEIPT, _FROM_METRICS = 0, 1, 2
 _Statement = TypeVar("_Statement", RoundPlan, RoundReceipt, CommitRecord)
 
@@ -208,7 +208,7 @@ class RoundFacts:
 
     def _val_loss(self) -> float | None:
         told = [loss for _, loss in sorted(self._val_losses.values())]
-        return sum(max(-_MOST, min(loss, _MOST)) for loss in told) / len(told) if told else None
+        return sum(map(bounded, told)) / len(told) if told else None
 
     def _note_loss(self, peer_id: str, told: tuple[int, int, int, float]) -> None:
         self._losses[peer_id] = max(told, self._losses.get(peer_id, told))

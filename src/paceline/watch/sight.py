@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 
 from paceline.core.nicknames import nickname
 from paceline.core.records import PeerRecord, Phase
+from paceline.watch.bounds import speed
 from paceline.watch.picture import PeerView, Span, Standing
 
 _MOST_SPANS = 400
-_MOST = 1e12
-"""No honest speed or loss is larger, and sums of such numbers stay finite."""
 _CLOCKS_S = 3.0  # its clock may have been set: what changed did so since it was last heard
 _STANDINGS: dict[str, Standing] = {
     "train": "train",
@@ -222,7 +221,7 @@ class Sight:
         Returns:
             The peer.
         """
-        speed = min(self.samples_per_s, _MOST) if self.is_live(now, lease_s) else 0.0
+        samples_per_s = speed(self.samples_per_s) if self.is_live(now, lease_s) else 0.0
         return PeerView(
             peer_id=self.peer_id,
             nickname=nickname(self.peer_id),
@@ -230,8 +229,8 @@ class Sight:
             round_id=self.round_id,
             inner_step=self.inner_step,
             samples=self.samples,
-            samples_per_s=speed,
-            tokens_per_s=speed * tokens_per_sample,
+            samples_per_s=samples_per_s,
+            tokens_per_s=samples_per_s * tokens_per_sample,
             loss=self.loss,
             val_loss=self.val_loss,
             bytes_in=self.bytes_in,
