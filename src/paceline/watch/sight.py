@@ -45,6 +45,7 @@ class Sight:
         head_digest: The commit that it stands on.
         bytes_in: Bytes of parts received since it started.
         bytes_out: Bytes of parts sent since it started.
+        bytes_counted: Bytes of parts sent since the watch began.
         claimed: Its credits by its own account.
         metrics_address: Where it says to serve metrics.
         finished: Whether it has seen the run to its end.
@@ -68,6 +69,7 @@ class Sight:
     head_digest: str = ""
     bytes_in: int = 0
     bytes_out: int | None = None
+    bytes_counted: int = 0
     claimed: int = 0
     metrics_address: str = ""
     finished: bool = False

@@ -41,6 +41,7 @@ class Telling:
             event: What happened.
         """
         self._chronicle.is_stale = True
+        self._chronicle.vouch_for(peer_id)
         sight = self._crowd.sight(peer_id, time)
         self._note(_within_bounds(event), sight, time)
         if not isinstance(event, events.PeerRestarting):
@@ -87,7 +88,7 @@ class Telling:
     def _(self, event: events.CoordinatorChanged, sight: Sight, time: float) -> None:
         sight.term, sight.coordinator = event.term, event.coordinator
         sight.seen_at = max(sight.seen_at, time)
-        self._crowd.follow(event.term, event.coordinator)
+        self._crowd.follow(event.term, event.coordinator, sight.peer_id)
         self._crowd.look_ahead(time)
 
     @_note.register
@@ -100,7 +101,7 @@ class Telling:
     def _(self, event: events.ReduceEnded, sight: Sight, time: float) -> None:
         sight.bytes_in += event.bytes_in
         sight.bytes_out = (sight.bytes_out or 0) + event.bytes_out
-        self._crowd.bytes_sent += event.bytes_out
+        sight.bytes_counted += event.bytes_out
         facts = self._chronicle.facts_of(event.round_id)
         if facts is not None and event.blamed and not event.complete:
             facts.blamed.setdefault(event.attempt, set()).add(event.blamed)

@@ -1,7 +1,8 @@
 """The swarm as a whole as Prometheus metrics, worked out of a picture at the moment of a scrape.
 
 Every metric carries the run's id, so that one Prometheus may watch several runs. What peers say of themselves
-is passed on as they say it: their speeds, bytes and losses are claims.
+is passed on as they say it: their speeds, bytes and losses are claims. Only those of members, who
+are or were in a committed roster, are added up.
 
 Usage:
     registry.register(SwarmMetrics(lambda: source.picture(rounds=ROUNDS_NEEDED)))
@@ -130,13 +131,13 @@ METRICS: tuple[SwarmMetric, ...] = (
     SwarmMetric(
         "tokens_per_second",
         "gauge",
-        "Training speed of all peers that are here together.",
+        "Training speed of all members that are here together.",
         one(tokens_per_s),
     ),
     SwarmMetric(
         "sent_bytes",
         "counter",
-        "Bytes of all-reduce parts that all peers sent.",
+        "Bytes of all-reduce parts that all members sent.",
         one(lambda p: p.bytes_sent),
     ),
     SwarmMetric(

@@ -102,7 +102,7 @@ def phases(picture: Picture) -> Iterable[Sample]:
 
 
 def tokens_per_s(picture: Picture) -> float:
-    """Add up the speeds of those that take part.
+    """Add up the speeds of the members that take part: a stranger's speed is only what it says.
 
     Args:
         picture: The swarm as it stands.
@@ -110,7 +110,7 @@ def tokens_per_s(picture: Picture) -> float:
     Returns:
         Tokens per second.
     """
-    return sum(peer.tokens_per_s for peer in picture.peers if is_here(peer))
+    return sum(peer.tokens_per_s for peer in picture.peers if is_here(peer) and peer.is_member)
 
 
 def typical_round_s(picture: Picture) -> float | None:
