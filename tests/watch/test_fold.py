@@ -78,6 +78,19 @@ def test_a_round_beyond_the_end_of_the_run_is_not_shown() -> None:
     assert {view.standing for view in picture.peers} == {"finished"}
 
 
+def test_a_first_commit_is_waited_for_since_enough_peers_are_here() -> None:
+    swarm = swarm_of([beat(0), beat(1)])
+    for number in (0, 1):
+        swarm.take(beat(number, at=T0 + 50), T0 + 50)
+    assert swarm.picture(T0 + 50).ready_since is None  # of four founders it takes three
+    for number in (2, 3):
+        swarm.take(beat(number, at=T0 + 50 + number), T0 + 50 + number)
+    assert swarm.picture(T0 + 53).ready_since == T0 + 52
+    for record in round_of(states(1)[0], T0 + 54):
+        swarm.take(record, T0 + 54)
+    assert swarm.picture(T0 + 54).ready_since is None
+
+
 def test_a_watch_that_begins_late_or_was_away_shows_what_most_stand_on() -> None:
     chain = states(9)
     said = [record for state in (chain[4], chain[8]) for record in round_of(state, T0)]

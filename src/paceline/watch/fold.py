@@ -229,6 +229,7 @@ class Swarm:
             rounds_committed=height,
             attempts_voided=chronicle.voided + sum(len(view.voids) for view in unfinished),
             last_commit_at=last_commit_at,
+            ready_since=None if height else self._ready_since(needed, now),
             bytes_sent=crowd.bytes_sent,
             data_parallel_bytes=self._data_parallel_bytes(),
             quorum_needed=needed,
@@ -273,6 +274,12 @@ class Swarm:
         least, roster = self.run.quorum.min_members, self.chronicle.tip.roster
         live = {sight.peer_id for sight in self.crowd.live(now)}
         return quorum_size(roster, least), len(live & roster if roster else live)
+
+    def _ready_since(self, needed: int, now: float) -> float | None:
+        came = sorted(
+            sight.first_seen_at for sight in self.crowd.live(now) if self.crowd.counts(sight.peer_id)
+        )
+        return came[needed - 1] if len(came) >= needed else None
 
     def _data_parallel_bytes(self) -> int:
         # Of the rounds for which it is known what was sent, and of no others.

@@ -158,6 +158,9 @@ class Picture(Frozen):
     """Attempts given up, since the watch began."""
     last_commit_at: float | None = None
     """When the last commit was first seen, in seconds since 1970."""
+    ready_since: float | None = None
+    """Since when as many peers are here as the first commit takes, in seconds since 1970; None while fewer
+    are, and once it is made."""
     bytes_sent: int = 0
     """Bytes of parts that all members sent, over all that is known."""
     data_parallel_bytes: int = 0

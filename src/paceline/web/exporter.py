@@ -18,16 +18,15 @@ from prometheus_client.registry import Collector
 
 from paceline.watch.notice import heard_at
 from paceline.watch.picture import Picture
+from paceline.watch.stall import is_here, stalled_after_s, typical_round_s, waited_s
 from paceline.web.figures import (
     Sample,
     age_s,
     each,
-    is_here,
     latest,
     one,
     phases,
     tokens_per_s,
-    typical_round_s,
 )
 
 ROUNDS_NEEDED = 12
@@ -182,6 +181,18 @@ METRICS: tuple[SwarmMetric, ...] = (
         "gauge",
         "Median time between the last commits; before there are two, what the peers' speeds let expect.",
         one(typical_round_s),
+    ),
+    SwarmMetric(
+        "commit_wait_seconds",
+        "gauge",
+        "Seconds since the last commit; before the first, since as many peers are here as it takes.",
+        one(waited_s),
+    ),
+    SwarmMetric(
+        "stalled_after_seconds",
+        "gauge",
+        "For how long a commit may be waited for until the run is stalled: three rounds, and two leases.",
+        one(stalled_after_s),
     ),
     SwarmMetric(
         "quorum_needed",
