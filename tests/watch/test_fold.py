@@ -167,6 +167,31 @@ def test_a_silent_peer_is_lost_after_its_lease() -> None:
     ]
 
 
+def test_only_a_heartbeat_is_a_sign_of_life() -> None:
+    (state,) = states(1)
+    left = [record for record in round_of(state, T0) if record.peer_id == IDS[3] and record.kind != "peer"]
+    swarm = swarm_of([*left, *(record for record in round_of(state, T0) if record.peer_id != IDS[3])])
+    assert {"receipt", "metrics", "credits"} <= {record.kind for record in left}
+    picture = swarm.picture(T0 + 1)
+    assert (peer(picture, 3).standing, peer(picture, 0).standing) == ("lost", "train")
+    assert picture.quorum_here == 3
+    assert picture.bytes_sent == 3 * 100  # what it sent before the watch began is not counted
+    nobody = swarm_of([record for record in left if record.kind in ("metrics", "credits")]).picture(T0 + 1)
+    assert ([view.standing for view in nobody.peers], nobody.heard_at) == (["lost"], None)
+    swarm.take(beat(3, 2, T0 + 2), T0 + 2)
+    assert peer(swarm.picture(T0 + 2), 3).standing == "train"
+
+
+def test_a_member_of_a_fetched_commit_is_not_here_before_it_is_heard() -> None:
+    (state,) = states(1)
+    commit = commit_of(state, KEYS[0])
+    swarm = Swarm(RUN, PARAMETERS)
+    swarm.take_link(commit, [receipt_of(commit, key) for key in KEYS], T0)
+    picture = swarm.picture(T0 + 1)
+    assert (picture.rounds_committed, picture.quorum_here) == (1, 0)
+    assert {view.standing for view in picture.peers} == {"lost"}
+
+
 def test_a_peer_that_is_back_was_lost_for_a_while() -> None:
     swarm = swarm_of([beat(0)])
     swarm.take(beat(0, at=T0 + 60, phase=Phase.WAIT), T0 + 60)

@@ -81,6 +81,7 @@ def test_a_claim_of_credits_counts_only_of_a_member(swarm: Swarm) -> None:
         late.take(record, T0)
     claim = round_of(states(5)[4], T0 + 1)[-1].model_copy(update={"balance": 10**9})
     late.take(claim.model_copy(update={"peer_id": STRANGERS[0].peer_id}), T0 + 1)
+    late.take(beat(0, 6, T0 + 1).model_copy(update={"peer_id": STRANGERS[0].peer_id}), T0 + 1)
     shown = {view.peer_id: view.credits for view in late.picture(T0 + 1).peers}
     assert shown == dict.fromkeys(IDS, 40) | {STRANGERS[0].peer_id: 0}
 

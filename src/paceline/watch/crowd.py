@@ -205,7 +205,7 @@ class Crowd:
         if before is None:
             # What it sent before the watch began is not counted: nor are the rounds of that time.
             joined_later = sight.first_seen_at > (self._began or 0.0) + _JOINS_LATER_S
-            before = 0 if joined_later or sight.first_round <= 1 else bytes_out
+            before = 0 if joined_later or sight.first_round == 1 else bytes_out
         sight.bytes_counted += bytes_out - before if bytes_out >= before else bytes_out
         sight.bytes_out = bytes_out
 
@@ -243,7 +243,7 @@ class Crowd:
         return {
             peer_id: sight
             for peer_id, sight in sorted(self.sights.items())
-            if now - sight.seen_at < kept_s or peer_id in roster or sight.finished
+            if (sight.is_heard and now - sight.seen_at < kept_s) or peer_id in roster or sight.finished
         }
 
     def follow(self, term: int, coordinator: str, follower: str) -> None:

@@ -53,6 +53,7 @@ class Swarm:
         Strangers crowd out no member and are in no total.
         The order in which records come makes no difference to the rounds.
         No sequence of valid records makes a picture fail.
+        Only a heartbeat is a sign of life.
         A silent peer is lost after its lease.
 
     Attributes:
@@ -121,7 +122,8 @@ class Swarm:
         at = commit.seq / 1000 if at is None else at
         self.chronicle.add(commit, receipts, at)
         for peer_id in commit.state.participating_nodes:
-            self.crowd.sight(peer_id, at)
+            # In a replay it is all there is to see of a member; in a live swarm it may be gone by now.
+            self.crowd.sight(peer_id, at).is_heard |= not self._is_live
 
     def here(self, peer_id: str, now: float) -> None:
         """Note that a peer is alive, though nothing new came from it.
@@ -131,7 +133,7 @@ class Swarm:
             now: Seconds since 1970.
         """
         sight = self.crowd.sight(peer_id, now)
-        sight.seen_at = max(sight.seen_at, now)
+        sight.is_heard, sight.seen_at = True, max(sight.seen_at, now)
 
     def take_event(self, peer_id: str, time: float, event: Event) -> None:
         """Take in what a peer wrote into its event file.
@@ -235,7 +237,7 @@ class Swarm:
             quorum_needed=needed,
             quorum_here=here,
             begin=self.begin,
-            heard_at=max((sight.seen_at for sight in crowd.sights.values()), default=None),
+            heard_at=max((sight.seen_at for sight in crowd.sights.values() if sight.is_heard), default=None),
         )
 
     def _unfinished(self, round_id: int, now: float) -> list[RoundView]:

@@ -30,6 +30,7 @@ class Sight:
 
     Attributes:
         peer_id: Who.
+        is_heard: Whether it gave a sign of life, a heartbeat or an event; what else it wrote may be left over.
         seen_at: When something new last came from it, by the watch's clock, in seconds since 1970.
         first_seen_at: When something first did.
         first_round: The round that it was in then.
@@ -57,6 +58,7 @@ class Sight:
     seen_at: float
     first_seen_at: float
     first_round: int = 0
+    is_heard: bool = False
     phase: Phase = Phase.TRAIN
     round_id: int = 0
     inner_step: int = 0
@@ -93,7 +95,9 @@ class Sight:
             The peer as it was last seen.
         """
         seen_at = at - view.seen_s
-        sight = cls(view.peer_id, seen_at=seen_at, first_seen_at=seen_at, round_id=view.round_id)
+        sight = cls(
+            view.peer_id, seen_at=seen_at, first_seen_at=seen_at, round_id=view.round_id, is_heard=True
+        )
         with suppress(ValueError):  # `lost` and `finished` are no phases
             sight.phase = Phase(view.standing)
         sight.finished = view.standing == "finished"
@@ -117,6 +121,8 @@ class Sight:
                 self.seq = record.seq  # what it said last, still on the board
                 return
             self.first_round = record.round_id
+            if not self.is_heard:
+                self.is_heard, self.first_seen_at = True, now
             self.begin(now)
         elif self.standing(now, lease_s) == "lost":
             self.was_lost(now)
@@ -178,6 +184,8 @@ class Sight:
         """
         if self.finished:
             return "finished"
+        if not self.is_heard:
+            return "lost"
         if self.phase is not Phase.LEAVE and now - self.seen_at >= lease_s:
             return "lost"
         return _STANDINGS[self.phase]
@@ -192,7 +200,7 @@ class Sight:
         Returns:
             Whether it was heard lately and is not leaving.
         """
-        return now - self.seen_at < lease_s and self.phase is not Phase.LEAVE
+        return self.is_heard and now - self.seen_at < lease_s and self.phase is not Phase.LEAVE
 
     def spans_until(self, now: float, lease_s: float) -> list[Span]:
         """Tell what it did, up to now.

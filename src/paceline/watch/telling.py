@@ -43,6 +43,7 @@ class Telling:
         self._chronicle.is_stale = True
         self._chronicle.vouch_for(peer_id)
         sight = self._crowd.sight(peer_id, time)
+        sight.is_heard = True
         self._note(_within_bounds(event), sight, time)
         if not isinstance(event, events.PeerRestarting):
             sight.seen_at = max(sight.seen_at, time)
