@@ -30,7 +30,7 @@ class Sight:
 
     Attributes:
         peer_id: Who.
-        is_heard: Whether it gave a sign of life, a heartbeat or an event; what else it wrote may be left over.
+        is_heard: Whether it gave a sign of life, a heartbeat or an event; the rest may be left over.
         seen_at: When something new last came from it, by the watch's clock, in seconds since 1970.
         first_seen_at: When something first did.
         first_round: The round that it was in then.
