@@ -25,6 +25,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 Natural = Annotated[int, Field(ge=1)]
+CodecName = Literal["fp32", "fp16", "bf16", "int8", "int4", "int2", "topk"]
 
 
 class GptConfig(Frozen):
@@ -170,7 +171,7 @@ class RunConfig(Frozen):
     """Inner optimization."""
     outer: OuterConfig = OuterConfig()
     """Outer optimization. Defaults follow `expected_peers` and `rounds`."""
-    codec: Literal["fp32", "fp16"] = "fp16"
+    codec: CodecName = "fp16"
     """How pseudo-gradients and their mean travel."""
     quorum: QuorumConfig = QuorumConfig()
     """Who may commit."""
