@@ -1,9 +1,10 @@
-"""Error feedback: what a codec loses of a pseudo-gradient is sent along with the next one (EF-SGD, SparseLoCo).
+"""Error feedback: what a codec loses of a pseudo-gradient is sent along with the next one (SparseLoCo).
 
     e ← βe + Δ;   d = decode(encode(e)) travels;   e ← e − d
 
-The residual e changes only when the round that d travelled in is committed; until then a failed attempt can be made
-again from the same e. It lives in memory only: a peer that starts again, joins or repairs itself has none.
+The residual e changes only when the round that d travelled in is committed; until then a failed attempt can
+be made again from the same e. It lives in memory only: a peer that starts again, joins or repairs itself has
+none.
 """
 
 from __future__ import annotations
@@ -74,18 +75,25 @@ class Feedback:
             self._codec.accumulate(self._codec.encode(piece), piece.size, -1.0, piece)
         self._pending = key
 
-    def settle(self, values: Flat, key: str) -> None:
+    def settle(self, values: Flat, key: str, *, took_part: bool) -> None:
         """Take the residual of the attempt that was committed.
 
-        When another attempt was, this peer's values are not known to be in it, and the residual stays.
+        When that is another attempt than `subtract` was last told of, nobody knows any more what is left of
+        it: then the residual stays if this peer's values are not in the commit, and is forgotten if they are,
+        since nothing may be sent twice.
 
         Args:
             values: What `subtract` left.
             key: Names the committed attempt.
+            took_part: Whether this peer's values are in it.
         """
+        if not self.is_needed:
+            return
         check_flat(values, self._size)
-        if self.is_needed and self._pending == key:
+        if took_part and self._pending == key:
             np.copyto(self.residual, values)
+        elif took_part:
+            self.residual[:] = 0
         self._pending = None
 
     def forget(self) -> None:

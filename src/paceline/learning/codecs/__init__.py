@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from typing import assert_never
 
-
-
 from paceline.core.config import CodecName
 from paceline.learning.codecs.base import Codec
 from paceline.learning.codecs.floats import BF16_MAX, FP16_MAX, Bf16Codec, Fp16Codec, Fp32Codec

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,10 @@ from paceline.learning.flat import Flat, check_flat
 
 Payload = bytes | bytearray | memoryview
 Bytes = NDArray[np.uint8]
+Number = TypeVar("Number", bound="np.number[Any]")
 
 TILE = 1 << 14
-"""Values worked on at a time: 64 KiB. Torch starts no threads of its own for so few, and malloc maps no pages."""
+"""Values worked on at a time: 64 KiB. Torch starts no threads for so few, and malloc maps no pages."""
 
 
 class Codec(ABC):
@@ -220,7 +221,7 @@ def tiles(n: int, size: int = TILE) -> Iterator[slice]:
         yield slice(start, min(start + size, n))
 
 
-def padded(array: NDArray[np.generic], size: int) -> NDArray[np.generic]:
+def padded(array: NDArray[Number], size: int) -> NDArray[Number]:
     """Lengthen a short array with zeros.
 
     Args:
@@ -237,17 +238,16 @@ def padded(array: NDArray[np.generic], size: int) -> NDArray[np.generic]:
     return longer
 
 
-def words(raw: Bytes, kind: str) -> NDArray[np.generic]:
-    """Read bytes as numbers of several bytes.
+def words(raw: Bytes) -> NDArray[np.uint16]:
+    """Read bytes as little-endian numbers of two bytes.
 
     Args:
         raw: The bytes, wherever they lie.
-        kind: A little-endian numpy type.
 
     Returns:
         A view of them; a copy where the machine could not read them in place.
     """
-    view = raw.view(kind)
+    view: NDArray[np.uint16] = raw.view("<u2")
     return view if view.flags.aligned else view.copy()
 
 

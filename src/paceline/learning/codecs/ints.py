@@ -54,7 +54,7 @@ class _IntCodec(TiledCodec):
 
     def _check(self, raw: Bytes, n: int) -> None:
         self._check_length(raw, n)
-        refuse_odd(words(raw[: self._head_size(n)], "<u2"), self._largest)  # type: ignore[arg-type]
+        refuse_odd(words(raw[: self._head_size(n)]), self._largest)
         if n * self._bits % 8 and raw[-1] >> 4:
             raise BadPayload(f"{self.name}: the last half of the last byte is not zero")
 
@@ -79,7 +79,7 @@ class _IntCodec(TiledCodec):
         blocks = -(-out.size // self._block)
         size = blocks * self._block
         first, begin = start // self._block, self._head_size(n) + start * self._bits // 8
-        scales = widen(words(raw[2 * first : 2 * (first + blocks)], "<u2"))  # type: ignore[arg-type]
+        scales = widen(words(raw[2 * first : 2 * (first + blocks)]))
         body = padded(raw[begin : begin + self._body_size(out.size)], self._body_size(size))
         room = out if out.size == size else np.empty(size, np.float32)
         room[:] = self._unpack(body)

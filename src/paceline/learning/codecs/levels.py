@@ -3,7 +3,7 @@
     t = mean |x|,  b = [|x| > t],  L1 = mean{|x|: b},  L0 = mean{|x|: ¬b}
     code = 2 · sign + b         decoded as ±L_b
 
-Each level is the mean of what it stands for, so what a block loses has mean zero and is smallest for its split.
+Each level is the mean of what it stands for: no other two lose less with this split.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def pack(codes: Bytes) -> Bytes:
     """
     four = codes.view("<u4")
     four = four | (four >> np.uint32(6)) | (four >> np.uint32(12)) | (four >> np.uint32(18))
-    return four.astype(np.uint8)
+    packed: Bytes = four.astype(np.uint8)
+    return packed
 
 
 def join(levels: Halves, packed: Bytes) -> Rows:
@@ -102,7 +103,7 @@ class Int2Codec(TiledCodec):
 
     def _check(self, raw: Bytes, n: int) -> None:
         self._check_length(raw, n)
-        refuse_odd(words(raw[: 4 * -(-n // _BLOCK)], "<u2"))
+        refuse_odd(words(raw[: 4 * -(-n // _BLOCK)]))
         if n % 4 and raw[-1] >> (2 * (n % 4)):
             raise BadPayload(f"{self.name}: the last bits of the last byte are not zero")
 
@@ -118,7 +119,7 @@ class Int2Codec(TiledCodec):
     def _decode_tile(self, raw: Bytes, out: Flat, start: int, n: int) -> None:
         blocks = -(-out.size // _BLOCK)
         first, begin = start // _BLOCK, 4 * -(-n // _BLOCK) + start // 4
-        levels = words(raw[4 * first : 4 * (first + blocks)], "<u2").reshape(blocks, 2)
+        levels = words(raw[4 * first : 4 * (first + blocks)]).reshape(blocks, 2)
         packed = padded(raw[begin : begin + -(-out.size // 4)], blocks * _BLOCK // 4)
         out[:] = join(levels, packed.reshape(blocks, _BLOCK // 4)).ravel()[: out.size]
 

@@ -33,7 +33,8 @@ def narrow(values: NDArray[np.float32], largest: int = LARGEST) -> Halves:
     rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
     rounded = np.minimum(rounded, np.uint32(largest))
     rounded[rounded < _SMALLEST] = 0
-    return rounded.astype(np.uint16)
+    narrowed: Halves = rounded.astype(np.uint16)
+    return narrowed
 
 
 def widen(bits: Halves) -> NDArray[np.float32]:

@@ -1,8 +1,8 @@
 """Top-k: of each chunk of 4,096 values only the 64 largest travel, as signs and two levels (SparseLoCo).
 
 A chunk is 116 bytes: levels L0 and L1 (`paceline.learning.codecs.levels`), two bytes each; 64 ascending
-indices of 12 bits, two in three bytes; 64 codes of 2 bits. That is 0.227 bit per value. A last, short chunk of r
-values has ⌈r / 64⌉ indices, and is as much shorter. Of equal values the first is taken.
+indices of 12 bits, two in three bytes; 64 codes of 2 bits. That is 0.227 bit per value. A last, short chunk
+of r values has ⌈r / 64⌉ indices, and is as much shorter. Of equal values the first is taken.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from paceline.core.errors import BadPayload
 from paceline.learning.codecs.base import Bytes, Codec, refuse_non_finite, tiles
 from paceline.learning.codecs.levels import join, split
+from paceline.learning.codecs.packing import pack12, packed12_size, unpack12
 from paceline.learning.codecs.scales import refuse_odd
 from paceline.learning.codecs.union import UnionCodec
-from paceline.learning.codecs.packing import pack12, packed12_size, unpack12
 from paceline.learning.flat import Flat
 
 CHUNK = 4096

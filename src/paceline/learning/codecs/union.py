@@ -1,8 +1,8 @@
 """How the mean of top-k vectors travels: what any member kept, in int8; or all of it, once that is shorter.
 
-The first byte is 1 for a sparse payload and 0 for a dense one, which is that of int8. A sparse one holds, for each
-chunk of 4,096, how many values it has and their scale (largest / 127), two bytes each; then the ascending indices
-of all chunks, 12 bits each, two in three bytes; then the int8 codes.
+The first byte is 1 for a sparse payload and 0 for a dense one, which is that of int8. A sparse one holds how
+many values each chunk of 4,096 has, and their scales (largest / 127), two bytes each; then the ascending
+indices of all chunks, 12 bits each, two in three bytes; then the int8 codes.
 """
 
 from __future__ import annotations
@@ -137,18 +137,19 @@ def _parse(raw: Bytes, n: int) -> _Sparse:
     chunks = -(-n // _CHUNK)
     if raw.size < 4 * chunks:
         raise BadPayload("union: it ends before its counts do")
-    counts = words(raw[: 2 * chunks], "<u2")
+    counts = words(raw[: 2 * chunks])
     kept = int(counts.sum(dtype=np.int64))
     ends = 4 * chunks + packed12_size(kept)
     if kept > n or raw.size != ends + kept:
         raise BadPayload(f"union: {raw.size} bytes where {ends + kept} were owed")
-    scales = words(raw[2 * chunks : 4 * chunks], "<u2")
+    scales = words(raw[2 * chunks : 4 * chunks])
     return _Sparse(counts, scales, raw[4 * chunks : ends], raw[ends:].view(np.int8))
 
 
 def _places(parts: _Sparse) -> _Places:
     within = unpack12(parts.indices[None, :], parts.codes.size)[0].astype(np.int64)
-    return within + np.repeat(np.arange(len(parts.counts)) * _CHUNK, parts.counts)
+    places: _Places = within + np.repeat(np.arange(len(parts.counts)) * _CHUNK, parts.counts)
+    return places
 
 
 def _values(parts: _Sparse) -> Flat:
