@@ -224,9 +224,9 @@ def outer_defaults(peers: int, rounds: int, codec: str = "fp16") -> dict[str, fl
     """Choose the outer step for a number of peers and rounds, and a codec.
 
     What top-k leaves out comes later through its residual, which is a momentum of its own: there the whole
-    mean is taken, without another one (SparseLoCo). Otherwise tuned step sizes for 1, 2, 4, 8 peers are .4, .6,
-    .6, .8, independent of model size; a momentum of .9 needs more than some 20 rounds to pay off, .5 is better
-    below.
+    mean is taken, without another one (SparseLoCo). Otherwise tuned step sizes for 1, 2, 4, 8 peers are
+    .4, .6, .6, .8, independent of model size; a momentum of .9 needs more than some 20 rounds to pay off, .5
+    is better below.
 
     Args:
         peers: Expected peers.

@@ -35,8 +35,8 @@ _SPEED_MEMORY = 0.9
 class Learner:
     """Trains between rounds, and turns rounds into new anchors.
 
-    Memory beyond the inner training state is anchor and momentum, 8 bytes per parameter, and 4 for what a codec
-    owes that needs feedback; the averager's buffer adds 4.
+    Memory beyond the inner training state is anchor and momentum, 8 bytes per parameter, and 4 more with a
+    codec that needs feedback; the averager's buffer adds 4.
 
     Attributes:
         device: Where the model is trained.

@@ -69,7 +69,7 @@ def values(number: int) -> NDArray[np.float32]:
     Returns:
         float32 `[AVERAGE_ELEMENTS]`.
     """
-    # Multiples of 4 below 256: their weighted mean is a whole number, which every codec of floats holds exactly.
+    # Multiples of 4 below 256: their weighted mean is a whole number, which all codecs of floats hold.
     import numpy as np
 
     return (np.arange(AVERAGE_ELEMENTS) % (61, 53)[number] * 4).astype(np.float32)
