@@ -53,7 +53,8 @@ def largest_in(values: Flat, block: int) -> np.ndarray:
     """The largest magnitude of each value's block."""
     rows = np.zeros(-(-values.size // block) * block)
     rows[: values.size] = np.abs(values.astype(np.float64))
-    return rows.reshape(-1, block).max(axis=1).repeat(block)[: values.size]
+    largest: np.ndarray = rows.reshape(-1, block).max(axis=1).repeat(block)[: values.size]
+    return largest
 
 
 @st.composite

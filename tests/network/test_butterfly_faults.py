@@ -103,7 +103,7 @@ def test_a_member_that_sends_and_never_reads_is_blamed_after_the_stall_limit() -
         line = await swarm.greet(deaf.peer_id, victim.peer_id, order)
         await _accepted(line)
         for _ in range(WINDOW):
-            await line.send(_part(bytes(4 * swarm.part_elements)), 5.0)
+            await line.send(_part(bytes(4 * swarm.arithmetic.part_elements)), 5.0)
         return await working
 
     with loopback(2, num_elements=4_000_000, part_elements=200_000) as swarm:

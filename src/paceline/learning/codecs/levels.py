@@ -8,6 +8,8 @@ Each level is the mean of what it stands for: no other two lose less with this s
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -88,7 +90,7 @@ class Int2Codec(TiledCodec):
 
     name = "int2"
     grain = _BLOCK
-    feedback = 1.0
+    feedback: ClassVar[float | None] = 1.0
 
     def encoded_size(self, n: int) -> int:
         """Tell how much room values take.

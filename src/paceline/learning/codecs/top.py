@@ -7,7 +7,7 @@ of r values has ⌈r / 64⌉ indices, and is as much shorter. Of equal values th
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +58,7 @@ class TopkCodec(Codec):
 
     name = "topk"
     grain = CHUNK
-    feedback = 0.95
+    feedback: ClassVar[float | None] = 0.95
 
     @property
     def back(self) -> Codec:
