@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from paceline.core.errors import BadPayload
 from paceline.learning.flat import Flat, check_flat
 
-Payload = bytes | bytearray | memoryview
 Bytes = NDArray[np.uint8]
+Payload = bytes | bytearray | memoryview | Bytes
 Number = TypeVar("Number", bound="np.number[Any]")
 
 TILE = 1 << 14
@@ -80,7 +80,7 @@ class Codec(ABC):
         out = np.empty(self.encoded_size(values.size), np.uint8)
         return out[: self.encode_into(values, out)].tobytes()
 
-    def encode_into(self, values: Flat, out: Bytes | memoryview | bytearray) -> int:
+    def encode_into(self, values: Flat, out: bytearray | memoryview | Bytes) -> int:
         """Turn values into bytes, where there is room for them.
 
         Args:
