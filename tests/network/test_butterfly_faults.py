@@ -23,6 +23,7 @@ from hivemind.proto.averaging_pb2 import (
 from numpy.typing import NDArray
 
 from paceline.learning.codecs import Fp32Codec
+from paceline.learning.codecs.base import Payload
 from paceline.network.butterfly import Fault, ReduceOrder, ReduceOutcome
 from paceline.network.line import Line, carry, complaint
 from paceline.network.reducer import WINDOW
@@ -314,8 +315,8 @@ class Poisoned(Fp32Codec):
 
     poison: bytes = b""
 
-    def decode(self, data: bytes | bytearray | memoryview, n: int) -> NDArray[np.float32]:
-        if data == self.poison:
+    def decode(self, data: Payload, n: int) -> NDArray[np.float32]:
+        if bytes(data) == self.poison:
             raise ValueError("poison")
         return super().decode(data, n)
 

@@ -181,9 +181,7 @@ class TiledCodec(Codec):
 
     def _encode(self, values: Flat, out: Bytes) -> int:
         for tile in tiles(values.size):
-            part = values[tile]
-            refuse_non_finite(part)
-            self._encode_tile(part, out, tile.start, values.size)
+            self._encode_tile(values[tile], out, tile.start, values.size)
         return out.size
 
     def _decode(self, raw: Bytes, out: Flat) -> None:
@@ -200,7 +198,7 @@ class TiledCodec(Codec):
 
     @abstractmethod
     def _encode_tile(self, values: Flat, out: Bytes, start: int, n: int) -> None:
-        """Encode the finite values that begin at `start` of `n` into their place in the payload."""
+        """Encode the values that begin at `start` of `n` into their place in the payload, if they are finite."""
 
     @abstractmethod
     def _decode_tile(self, raw: Bytes, out: Flat, start: int, n: int) -> None:

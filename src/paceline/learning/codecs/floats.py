@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from paceline.core.errors import BadPayload
-from paceline.learning.codecs.base import Bytes, TiledCodec, tiles, words
+from paceline.learning.codecs.base import Bytes, TiledCodec, refuse_non_finite, tiles, words
 from paceline.learning.flat import Flat
 
 FP16_MAX = 65504.0
@@ -45,6 +45,7 @@ class Fp32Codec(TiledCodec):
                 raise BadPayload(f"{self.name}: a value is NaN or infinite")
 
     def _encode_tile(self, values: Flat, out: Bytes, start: int, n: int) -> None:
+        refuse_non_finite(values)
         out[4 * start : 4 * (start + values.size)] = values.view(np.uint8)
 
     def _decode_tile(self, raw: Bytes, out: Flat, start: int, n: int) -> None:
@@ -78,6 +79,7 @@ class _HalfCodec(TiledCodec):
                 raise BadPayload(f"{self.name}: a value is NaN or infinite")
 
     def _encode_tile(self, values: Flat, out: Bytes, start: int, n: int) -> None:
+        refuse_non_finite(values)
         near = torch.from_numpy(np.clip(values, -self._limit, self._limit))
         bits = near.to(self._kind).view(torch.int16).numpy()
         out[2 * start : 2 * (start + values.size)] = bits.view(np.uint8)

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from paceline.core.errors import BadPayload
-from paceline.learning.codecs.base import Bytes, TiledCodec, padded, words
+from paceline.learning.codecs.base import Bytes, TiledCodec, padded, refuse_non_finite, words
 from paceline.learning.codecs.scales import LARGEST, narrow, refuse_odd, widen
 from paceline.learning.flat import Flat
 
@@ -62,7 +62,9 @@ class _IntCodec(TiledCodec):
         blocks = -(-values.size // self._block)
         rows = padded(values, blocks * self._block).reshape(blocks, self._block)
         work = np.abs(rows)
-        scales = narrow(largest_of(work) / np.float32(self._levels), self._largest)
+        largest = largest_of(work)
+        refuse_non_finite(largest)  # nor is a value of theirs
+        scales = narrow(largest / np.float32(self._levels), self._largest)
         first = start // self._block
         out[2 * first : 2 * (first + blocks)] = scales.view(np.uint8)
         wide = widen(scales)
@@ -141,7 +143,7 @@ class Int4Codec(_IntCodec):
 
 
 def largest_of(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Find the largest value of each row; torch does it faster than numpy where rows are short.
+    """Find the largest value of each row, or NaN; torch does it faster than numpy where rows are short.
 
     Args:
         rows: `[r, c]`.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paceline.core.errors import BadPayload
-from paceline.learning.codecs.base import Bytes, TiledCodec, padded, words
+from paceline.learning.codecs.base import Bytes, TiledCodec, padded, refuse_non_finite, words
 from paceline.learning.codecs.scales import Halves, narrow, refuse_odd, widen
 from paceline.learning.flat import Flat
 
@@ -110,6 +110,7 @@ class Int2Codec(TiledCodec):
             raise BadPayload(f"{self.name}: the last bits of the last byte are not zero")
 
     def _encode_tile(self, values: Flat, out: Bytes, start: int, n: int) -> None:
+        refuse_non_finite(values)
         blocks = -(-values.size // _BLOCK)
         rows = padded(values, blocks * _BLOCK).reshape(blocks, _BLOCK)
         levels, packed = split(rows, values.size - (blocks - 1) * _BLOCK)
