@@ -198,7 +198,7 @@ class TiledCodec(Codec):
 
     @abstractmethod
     def _encode_tile(self, values: Flat, out: Bytes, start: int, n: int) -> None:
-        """Encode the values that begin at `start` of `n` into their place in the payload, if they are finite."""
+        """Encode what begins at `start` of `n` to its place in the payload; refuse what is not finite."""
 
     @abstractmethod
     def _decode_tile(self, raw: Bytes, out: Flat, start: int, n: int) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paceline.core.errors import BadPayload
-from paceline.learning.codecs.base import Bytes, TiledCodec, padded, refuse_non_finite, words
+from paceline.learning.codecs.base import Bytes, Codec, TiledCodec, padded, refuse_non_finite, words
+from paceline.learning.codecs.ints import Int4Codec
 from paceline.learning.codecs.scales import Halves, narrow, refuse_odd, widen
 from paceline.learning.flat import Flat
 
@@ -91,6 +92,11 @@ class Int2Codec(TiledCodec):
     name = "int2"
     grain = _BLOCK
     feedback: ClassVar[float | None] = 1.0
+
+    @property
+    def back(self) -> Codec:
+        """Twice as fine: what two levels lose of the mean, nobody would make up for."""
+        return Int4Codec()
 
     def encoded_size(self, n: int) -> int:
         """Tell how much room values take.

@@ -17,7 +17,7 @@ _EXPECTED = {
     "bf16": "98afc40cfd6a0610199c610c454dc981b1c16e6c677a72003c8c4f2a9d884d59",
     "int8": "cb7b9c0a5ff8a36e9ac41b931c6d1b7cd8ad7c82b0b702cbc3d369e96ad761a9",
     "int4": "bb0770d97481287a5af18a1f8342da8401de05076bee1a980137666d1d572823",
-    "int2": "4c9497eb6bfcd780f72501612094f4cf40bb4efea9b538cfb3d2b6fbddb8e2ef",
+    "int2": "185bb69b4c653611d9ebde193683ffacb78361eab72dcb94ec45091d65c98fe2",
     "topk": "576955fd5144092416563276bb6efadead302678c2b6359ffbba942fffa07628",
 }
 """SHA-256 over what every machine must make of the trial's values."""
