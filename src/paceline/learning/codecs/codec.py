@@ -27,8 +27,8 @@ TILE = 1 << 17
 """Values worked on at a time: 512 KiB. Smaller tiles fit a core's cache better, but threads that ask for the
 interpreter every few microseconds wait for one another longer than they work."""
 TORCH_TILE = 1 << 14
-"""Values that torch is given at a time: for more it would start threads of its own, which can hang in a forked
-process, as the averager's is."""
+"""Values that torch is given at a time: for more it would start threads of its own, which can hang in a
+forked process, as the averager's is."""
 
 
 class Codec(ABC):
