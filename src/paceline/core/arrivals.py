@@ -6,7 +6,7 @@ when the others will have done their steps.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container
+from collections.abc import Callable, Collection, Container
 from dataclasses import dataclass, field
 
 from paceline.core.pace import Trained, closing_s, left_s, straggler_deadline
@@ -17,6 +17,8 @@ from paceline.core.voice import Progress
 NOTICE_SHARE, NOTICE_S = 0.05, 2.0
 """So long before the others are done a peer stops, as a share of their time and at most in seconds: they
 have to hear of it, and the end of their training is foreseen from heartbeats."""
+STEPS_OF_PATIENCE = 3
+"""Whoever takes no step for so many times as long as a step of its own took hangs, and is not waited for."""
 
 
 @dataclass
@@ -34,6 +36,7 @@ class Arrivals:
     started_at: float = 0.0
     lags: bool = False
     _after_s: dict[str, float] = field(default_factory=dict)
+    _moved: dict[str, tuple[int, float]] = field(default_factory=dict)  # steps done, and since when
 
     def begin_round(self, now: float) -> None:
         """Forget the last round.
@@ -41,16 +44,18 @@ class Arrivals:
         Args:
             now: Monotonic seconds.
         """
-        self.started_at, self.lags, self._after_s = now, False, {}
+        self.started_at, self.lags, self._after_s, self._moved = now, False, {}, {}
 
     def watch(self, standing: Standing, now: float) -> None:
-        """Note who trains no more, and when it has finished or would have.
+        """Note who has moved on, and who trains no more: when it has finished or would have.
 
         Args:
             standing: What this peer knows.
             now: Monotonic seconds.
         """
         for peer, record in standing.in_sync(now).items():
+            if peer not in self._moved or self._moved[peer][0] != record.inner_step:
+                self._moved[peer] = (record.inner_step, now)
             if record.phase is not Phase.TRAIN and peer not in self._after_s:
                 asked, elapsed_s = standing.run.inner_steps, now - self.started_at
                 self._after_s[peer] = elapsed_s * asked / max(1, min(record.inner_step, asked))
@@ -83,6 +88,7 @@ class Arrivals:
             True while somebody is late who may still come before the deadline for stragglers.
         """
         expected = _waited_for(standing, now).difference(excluded)
+        expected -= {peer for peer in expected if self._hangs(peer, standing.run.pace.lease_s, now)}
         waiting = {peer for peer in expected if peer in self._after_s and peer in ready}
         if waiting == expected:
             return False
@@ -91,7 +97,7 @@ class Arrivals:
             return True
         if now >= self.started_at + deadline:
             return False
-        coming = [self._finishes_s(standing.peers[peer], standing) for peer in expected - waiting]
+        coming = [self._finishes_s(standing.peers[peer], standing, _claimed_s) for peer in expected - waiting]
         return any(at is None or at <= deadline for at in coming)
 
     def is_over(self, progress: Progress, standing: Standing, now: float) -> bool:
@@ -112,10 +118,10 @@ class Arrivals:
         self.lags = False
         elapsed_s, asked = now - self.started_at, standing.run.inner_steps
         others = _waited_for(standing, now) - {standing.me}
-        mine_s = _foreseen_s(elapsed_s, progress, asked)
+        mine_s = _claimed_s(elapsed_s, progress, asked)
         if mine_s is None or not standing.electors or standing.electors - others - {standing.me}:
             return False
-        finish = [self._finishes_s(standing.peers[peer], standing) for peer in sorted(others)]
+        finish = [self._finishes_s(standing.peers[peer], standing, _likely_s) for peer in sorted(others)]
         known = [at for at in finish if at is not None]
         if not known or len(known) < len(finish):
             return False  # somebody has not told of a step yet: nobody knows
@@ -126,24 +132,39 @@ class Arrivals:
         next_s = now - self.started_at + (mine_s - elapsed_s) / max(1, asked - progress.inner_step)
         return self.lags and next_s > closes_s - min(NOTICE_SHARE * closes_s, NOTICE_S)
 
+    def _hangs(self, peer: str, lease_s: float, now: float) -> bool:
+        # Its heart beats, but it takes no step: those who stopped for it would wait for nothing.
+        done, since = self._moved.get(peer, (0, now))
+        if not done or peer in self._after_s:
+            return False
+        return now - since > max(lease_s, STEPS_OF_PATIENCE * (since - self.started_at) / done)
+
     def _finished(self, peers: Collection[str], now: float) -> list[float]:
         finishes = (self._after_s[peer] for peer in peers if peer in self._after_s)
         return [at for at in finishes if self.started_at + at <= now]
 
-    def _finishes_s(self, seen: Sighting, standing: Standing) -> float | None:
+    def _finishes_s(self, seen: Sighting, standing: Standing, foresee: _Foresight) -> float | None:
         record = seen.record
         if record.peer_id in self._after_s:
             return self._after_s[record.peer_id]
         if record.round_id < standing.round_id:
             return None  # it has not begun yet
-        return _foreseen_s(seen.seen_at - self.started_at, record, standing.run.inner_steps)
+        return foresee(seen.seen_at - self.started_at, record, standing.run.inner_steps)
 
 
-def _foreseen_s(elapsed_s: float, trained: Trained, asked: int) -> float | None:
-    # As it claims, but not more than twice as fast as it has been so far: others stop for whom they believe.
-    done = min(trained.inner_step, asked)
-    left = left_s(trained, asked - done)
-    return None if left is None else elapsed_s + max(left, elapsed_s / done * (asked - done) / 2)
+_Foresight = Callable[[float, Trained, int], float | None]
+
+
+def _claimed_s(elapsed_s: float, trained: Trained, asked: int) -> float | None:
+    # By the speed that it tells: right for oneself, and for whom one waits only until the deadline.
+    left = left_s(trained, asked - min(trained.inner_step, asked))
+    return None if left is None else elapsed_s + left
+
+
+def _likely_s(elapsed_s: float, trained: Trained, asked: int) -> float | None:
+    # As it tells, but not more than twice as fast as it has been so far: others stop for whom they believe.
+    claimed_s, done = _claimed_s(elapsed_s, trained, asked), min(trained.inner_step, asked)
+    return None if claimed_s is None else max(claimed_s, elapsed_s + elapsed_s / done * (asked - done) / 2)
 
 
 def _waited_for(standing: Standing, now: float) -> set[str]:

@@ -218,7 +218,7 @@ class RoundMachine:
         # A stopped process must not wake up and take all others for dead.
         gap, self._advanced_at = now - self._advanced_at, now
         if gap > self.standing.run.pace.lease_s:
-            self.standing.stood_still(gap)
+            self.standing.stood_still(gap, now)
             self._leadership.stood_still(gap)
 
     def _settle(self, now: float) -> list[Action]:
