@@ -52,8 +52,7 @@ class Arrivals:
         """
         for peer, record in standing.in_sync(now).items():
             if record.phase is not Phase.TRAIN and peer not in self._after_s:
-                asked, elapsed_s = standing.run.inner_steps, now - self.started_at
-                self._after_s[peer] = elapsed_s * asked / max(1, min(record.inner_step, asked))
+                self._after_s[peer] = _would_finish_s(now - self.started_at, record, _asked(standing))
 
     def are_half(self, standing: Standing, now: float) -> bool:
         """Decide whether those who still train are being waited for.
@@ -110,7 +109,7 @@ class Arrivals:
             True when the others will have gone on before its last step, and before its next one too.
         """
         self.lags = False
-        elapsed_s, asked = now - self.started_at, standing.run.inner_steps
+        elapsed_s, asked = now - self.started_at, _asked(standing)
         others = _waited_for(standing, now) - {standing.me}
         mine_s = _foreseen_s(elapsed_s, progress, asked)
         if mine_s is None or not standing.electors or standing.electors - others - {standing.me}:
@@ -136,7 +135,18 @@ class Arrivals:
             return self._after_s[record.peer_id]
         if record.round_id < standing.round_id:
             return None  # it has not begun yet
-        return _foreseen_s(seen.seen_at - self.started_at, record, standing.run.inner_steps)
+        return _foreseen_s(seen.seen_at - self.started_at, record, _asked(standing))
+
+
+def _asked(standing: Standing) -> int:
+    return standing.run.timetable.steps_of(standing.round_id)
+
+
+def _would_finish_s(elapsed_s: float, stopped: Trained, asked: int) -> float:
+    # From what it did in that time; or, where it came with steps done ahead, from how fast it says it is.
+    done = min(stopped.inner_step, asked)
+    left = left_s(stopped, asked - done)
+    return max(elapsed_s * asked / max(1, done), elapsed_s + (left or 0.0))
 
 
 def _foreseen_s(elapsed_s: float, trained: Trained, asked: int) -> float | None:

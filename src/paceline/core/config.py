@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from paceline.core.overlap import OverlapConfig, Timetable, check_overlap
 from paceline.core.records import MAX_MEMBERS, Frozen
 from paceline.core.signing import PeerId
 
@@ -172,6 +173,8 @@ class RunConfig(Frozen):
     """Outer optimization. Defaults follow `expected_peers` and `rounds`."""
     codec: Literal["fp32", "fp16"] = "fp16"
     """How pseudo-gradients and their mean travel."""
+    overlap: OverlapConfig = OverlapConfig()
+    """How training goes on while a round is exchanged."""
     quorum: QuorumConfig = QuorumConfig()
     """Who may commit."""
     pace: PaceConfig = PaceConfig()
@@ -189,18 +192,31 @@ class RunConfig(Frozen):
         given = data.get("outer") or {}
         return data | {"outer": outer_defaults(peers, rounds) | given} if isinstance(given, dict) else data
 
+    @model_validator(mode="after")
+    def _overlap_fits(self) -> RunConfig:
+        check_overlap(self.overlap, self.inner_steps, self.rounds, self.model.layers)
+        return self
+
+    @cached_property
+    def timetable(self) -> Timetable:
+        """What each round exchanges, and after how many inner steps."""
+        overlap = self.overlap
+        return Timetable(self.inner_steps, self.rounds, overlap.fragments, overlap.delay_steps)
+
     @property
     def total_steps(self) -> int:
         """Inner steps of the whole run."""
-        return self.inner_steps * self.rounds
+        return self.timetable.total_steps
 
     def document(self) -> str:
         """Spell the run's parameters canonically.
 
         Returns:
-            JSON with sorted keys and no spaces, every default written out.
+            JSON with sorted keys and no spaces, every default written out; but for a default `overlap`, so
+            that runs have the digest that they had before there was any.
         """
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        without = {"overlap"} if self.overlap == OverlapConfig() else set[str]()
+        return json.dumps(self.model_dump(mode="json", exclude=without), sort_keys=True, separators=(",", ":"))
 
     def digest(self) -> str:
         """Identify the run's parameters.

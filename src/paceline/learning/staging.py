@@ -14,6 +14,7 @@ from paceline.core.digest import ChunkedDigest
 from paceline.core.errors import CheckpointError
 from paceline.learning.checkpoint_header import CheckpointInfo, pack_header
 from paceline.learning.flat import Flat
+from paceline.learning.fragments import Fragment
 from paceline.learning.model import num_parameters
 from paceline.learning.outer import OuterState
 
@@ -21,7 +22,14 @@ _NO_DIGEST = "0" * 64
 
 
 def stage(
-    path: Path, state: OuterState, average: Flat, *, run_id: str, round_id: int, model: GptConfig
+    path: Path,
+    state: OuterState,
+    average: Flat,
+    *,
+    run_id: str,
+    round_id: int,
+    model: GptConfig,
+    fragment: Fragment | None = None,
 ) -> CheckpointInfo:
     """Write the checkpoint that a round would leave behind, and change nothing else.
 
@@ -32,10 +40,11 @@ def stage(
     Args:
         path: Where to; an older file there is replaced, its folder is made.
         state: Anchor and momentum before the round.
-        average: Mean pseudo-gradient of the round, float32 `[num_elements]`.
+        average: Mean pseudo-gradient of the round, float32 `[num_elements]`, of the model or the fragment.
         run_id: The run.
         round_id: The round.
         model: The model that the vectors belong to.
+        fragment: What of the model the round has exchanged; all of it when left out.
 
     Returns:
         What the checkpoint is, with the digests of the new state.
@@ -54,7 +63,7 @@ def stage(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            for part, new_anchor, new_momentum in state.steps(average):
+            for part, new_anchor, new_momentum in state.steps(average, fragment):
                 _write_at(file.fileno(), new_anchor, offset + 4 * part.start, weights)
                 _write_at(file.fileno(), new_momentum, offset + half + 4 * part.start, momentum)
             info = draft.model_copy(
