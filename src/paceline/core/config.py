@@ -216,7 +216,9 @@ class RunConfig(Frozen):
             that runs have the digest that they had before there was any.
         """
         without = {"overlap"} if self.overlap == OverlapConfig() else set[str]()
-        return json.dumps(self.model_dump(mode="json", exclude=without), sort_keys=True, separators=(",", ":"))
+        return json.dumps(
+            self.model_dump(mode="json", exclude=without), sort_keys=True, separators=(",", ":")
+        )
 
     def digest(self) -> str:
         """Identify the run's parameters.

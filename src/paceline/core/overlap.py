@@ -26,15 +26,15 @@ _PATIENCE = 4  # a commit that is later than a quarter of the inner steps is wai
 
 
 class OverlapConfig(Frozen):
-    """How training goes on while a round is exchanged. The default is plain DiLoCo: one fragment, no delay."""
+    """How training goes on while a round is exchanged; by default it waits, and everything is exchanged."""
 
     fragments: Annotated[int, Field(ge=1, le=1024)] = 1
     """P: parts of the model, one of which each round exchanges: block b is in part b mod P. `rounds` counts
     exchanges and has to be a multiple; each part is exchanged once in `inner_steps`."""
     delay_steps: Annotated[int, Field(ge=0, le=100_000)] = 0
-    """How many inner steps after it was sent a part's new anchor goes into the local weights. Training goes on
-    meanwhile; it waits for a commit that is later than that and than a quarter of `inner_steps`. 0: it waits
-    at once."""
+    """How many inner steps after it was sent a part's new anchor goes into the local weights. Training goes
+    on meanwhile; it waits for a commit that is later than that and than a quarter of `inner_steps`. 0: it
+    waits at once."""
     apply: Literal["drift", "mix"] = "drift"
     """What then becomes of the local weights: `drift` keeps what was learned since, on top of the new anchor;
     `mix` takes the mean of the new anchor and the local weights."""

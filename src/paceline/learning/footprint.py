@@ -11,8 +11,8 @@ from paceline.learning.model import VOCABULARY, num_parameters, parameter_shapes
 STATE_BYTES = 8
 """Per parameter, in the machine's memory: anchor and outer momentum, in float32."""
 EXCHANGE_BYTES = 4
-"""Per parameter of the largest fragment, in the machine's memory: the averager's buffer, in float32; and where
-training goes on during an exchange as much again, for what was sent."""
+"""Per parameter of the largest fragment, in the machine's memory: the averager's buffer, in float32; where
+training goes on during an exchange, as much again for what was sent."""
 CHECKPOINT_BYTES = 8
 """Per parameter, on disk: anchor and outer momentum."""
 PROCESS_BYTES = 700 << 20

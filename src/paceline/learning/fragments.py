@@ -50,7 +50,7 @@ class Fragment:
                 spans[-1:] = [slice(spans[-1].start, end)] if touches else [*spans[-1:], slice(start, end)]
             start = end
         self.spans = tuple(spans)
-        self.num_elements = sum(span.stop - span.start for span in spans)
+        self.num_elements: int = sum(span.stop - span.start for span in spans)
         self.num_whole = start
 
     @property

@@ -7,6 +7,7 @@ step would leave is written as a checkpoint before the vote. A commit then merel
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from paceline.core.config import GptConfig
@@ -14,22 +15,13 @@ from paceline.core.digest import ChunkedDigest
 from paceline.core.errors import CheckpointError
 from paceline.learning.checkpoint_header import CheckpointInfo, pack_header
 from paceline.learning.flat import Flat
-from paceline.learning.fragments import Fragment
 from paceline.learning.model import num_parameters
-from paceline.learning.outer import OuterState
 
 _NO_DIGEST = "0" * 64
 
 
 def stage(
-    path: Path,
-    state: OuterState,
-    average: Flat,
-    *,
-    run_id: str,
-    round_id: int,
-    model: GptConfig,
-    fragment: Fragment | None = None,
+    path: Path, steps: Iterable[tuple[slice, Flat, Flat]], *, run_id: str, round_id: int, model: GptConfig
 ) -> CheckpointInfo:
     """Write the checkpoint that a round would leave behind, and change nothing else.
 
@@ -39,12 +31,10 @@ def stage(
 
     Args:
         path: Where to; an older file there is replaced, its folder is made.
-        state: Anchor and momentum before the round.
-        average: Mean pseudo-gradient of the round, float32 `[num_elements]`, of the model or the fragment.
+        steps: What `OuterState.steps` computes of the round's average.
         run_id: The run.
         round_id: The round.
         model: The model that the vectors belong to.
-        fragment: What of the model the round has exchanged; all of it when left out.
 
     Returns:
         What the checkpoint is, with the digests of the new state.
@@ -63,7 +53,7 @@ def stage(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            for part, new_anchor, new_momentum in state.steps(average, fragment):
+            for part, new_anchor, new_momentum in steps:
                 _write_at(file.fileno(), new_anchor, offset + 4 * part.start, weights)
                 _write_at(file.fileno(), new_momentum, offset + half + 4 * part.start, momentum)
             info = draft.model_copy(

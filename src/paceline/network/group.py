@@ -51,7 +51,8 @@ class Group:
         self.order = order
         self.terms = terms
         self.place = order.roster.index(terms.me)
-        self.slices = Slices(len(terms.buffer), len(order.roster), terms.arithmetic.part_elements)
+        length = len(terms.buffer) if order.num_elements is None else order.num_elements
+        self.slices = Slices(length, len(order.roster), terms.arithmetic.part_elements)
         self.failed: asyncio.Future[Fault] = asyncio.get_running_loop().create_future()
         self.missed: Fault | None = None
         self.bytes_in = 0
