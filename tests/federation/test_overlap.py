@@ -124,51 +124,60 @@ class Node:
         return {name: part.detach().numpy() for name, part in self.model.named_parameters()}
 
 
-def reference(swarm: SwarmConfig) -> tuple[Vectors, Vectors]:
+class Reference:
     """Streaming DiLoCo with nothing but numpy around the inner steps."""
-    overlap, outer = swarm.run.overlap, swarm.run.outer
-    lr, mu = np.float32(outer.lr), np.float32(outer.momentum)
-    nodes = [Node(swarm, number) for number in range(1, NODES + 1)]
-    theta = {name: part.copy() for name, part in nodes[0].x().items()}
-    m = {name: np.zeros_like(part) for name, part in theta.items()}
-    plan, on_its_way = sends(overlap.fragments), (0, -1)
-    rounds = iter(range(2, len(plan) + 2))
 
-    def come_back() -> None:
-        fragment = on_its_way[1]
-        for name in [name for name in NAMES if fragment_of(name, overlap.fragments) == fragment]:
-            g = (theta[name] - nodes[0].sent[name]) / 2 + (theta[name] - nodes[1].sent[name]) / 2
-            m[name] = mu * m[name] + g
-            theta[name] = theta[name] - lr * (mu * m[name] + g)
-            for node in nodes:
-                x = node.x()[name]
-                if overlap.apply == "drift" or not overlap.delay_steps:
-                    x[:] = theta[name] + (x - node.sent[name])
-                else:
-                    x[:] = x / 2 + theta[name] / 2
-                if not overlap.delay_steps:
-                    x[:] = theta[name]
+    def __init__(self, swarm: SwarmConfig) -> None:
+        self.overlap, outer = swarm.run.overlap, swarm.run.outer
+        self.lr, self.mu = np.float32(outer.lr), np.float32(outer.momentum)
+        self.nodes = [Node(swarm, number) for number in range(1, NODES + 1)]
+        self.theta = {name: part.copy() for name, part in self.nodes[0].x().items()}
+        self.m = {name: np.zeros_like(part) for name, part in self.theta.items()}
+        self.on_its_way: tuple[int, int] | None = None
+        self.round_id = 1
 
-    for t in range(1, H * TURNS + 1):
-        for node in nodes:
-            node.step(t - 1)
-        if on_its_way[1] >= 0 and t == on_its_way[0] + overlap.delay_steps:
-            come_back()
-            on_its_way = (0, -1)
-        for fragment in [fragment for at, fragment in plan if at == t]:
-            if on_its_way[1] >= 0:  # one exchange at a time
-                come_back()
-            number = next(rounds)
-            for node in nodes:
-                node.sent = {name: part.copy() for name, part in node.x().items()}
-                node.begin(number)
-            on_its_way = (t, fragment)
-            if not overlap.delay_steps:
-                come_back()
-                on_its_way = (0, -1)
-    if on_its_way[1] >= 0:
-        come_back()
-    return theta, m
+    def run(self) -> None:
+        due = dict(sends(self.overlap.fragments))
+        for t in range(1, H * TURNS + 1):
+            for node in self.nodes:
+                node.step(t - 1)
+            if self.on_its_way and t == self.on_its_way[0] + self.overlap.delay_steps:
+                self.come_back()
+            if t in due:
+                self.send(t, due[t])
+        self.come_back()
+
+    def send(self, t: int, fragment: int) -> None:
+        self.come_back()  # one exchange at a time
+        self.round_id += 1
+        for node in self.nodes:
+            node.sent = {name: part.copy() for name, part in node.x().items()}
+            node.begin(self.round_id)
+        self.on_its_way = (t, fragment)
+        if not self.overlap.delay_steps:
+            self.come_back()
+
+    def come_back(self) -> None:
+        if self.on_its_way is None:
+            return
+        (_, fragment), self.on_its_way = self.on_its_way, None
+        for name in NAMES:
+            if fragment_of(name, self.overlap.fragments) == fragment:
+                self.step(name)
+
+    def step(self, name: str) -> None:
+        theta, lr, mu = self.theta, self.lr, self.mu
+        g = sum((theta[name] - node.sent[name]) / NODES for node in self.nodes)
+        self.m[name] = mu * self.m[name] + g
+        theta[name] = theta[name] - lr * (mu * self.m[name] + g)
+        for node in self.nodes:
+            x = node.x()[name]
+            if not self.overlap.delay_steps:
+                x[:] = theta[name]
+            elif self.overlap.apply == "drift":
+                x[:] = theta[name] + (x - node.sent[name])
+            else:
+                x[:] = x / 2 + theta[name] / 2
 
 
 @pytest.mark.parametrize("fragments", [1, 2, 3])
@@ -178,10 +187,11 @@ def test_a_run_with_overlap_has_the_bits_of_streaming_diloco(
 ) -> None:
     swarm = recipe(text, fragments=fragments, delay_steps=delay_steps, apply=apply)
     anchor, momentum, _ = trained(swarm)
-    theta, m = reference(swarm)
+    reference = Reference(swarm)
+    reference.run()
     for name in NAMES:
-        assert np.array_equal(anchor[name], theta[name]), name
-        assert np.array_equal(momentum[name], m[name]), name
+        assert np.array_equal(anchor[name], reference.theta[name]), name
+        assert np.array_equal(momentum[name], reference.m[name]), name
 
 
 def test_one_fragment_without_delay_is_the_run_without_overlap(text: Path) -> None:

@@ -94,6 +94,18 @@ class Fragment:
         for there, here in self.pieces():
             whole[there] = values[here]
 
+    def keep_only(self, whole: Flat) -> None:
+        """Set to zero what is of other fragments.
+
+        Args:
+            whole: float32 `[num_whole]`, changed in place.
+        """
+        done = 0
+        for span in self.spans:
+            whole[done : span.start] = 0
+            done = span.stop
+        whole[done:] = 0
+
 
 def cut(model: GptConfig, num_fragments: int) -> tuple[Fragment, ...]:
     """Cut a model into fragments.
