@@ -68,7 +68,7 @@ def _riders(progress: Progress) -> Table:
 
 
 def _row(rider: Rider, progress: Progress) -> list[RenderableType]:
-    total = progress.run.inner_steps
+    total = progress.run.timetable.steps_of(max(1, rider.round_id))
     front = rider.peer_id == progress.front and bool(rider.peer_id) and rider.ended is None
     return [
         Text("▸" if front else " ", style="bold yellow"),

@@ -257,10 +257,10 @@ def _headline(view: SwarmView) -> list[str]:
 
     run, head = view.run, view.head
     front = f"{short(view.coordinator)} (term {view.term})" if view.coordinator else "nobody yet"
-    done = head.round_id if head is not None else 0
+    current = min((head.round_id if head is not None else 0) + 1, run.rounds)
     lines = [
         f"run      {run.run_id}",
-        f"round    {min(done + 1, run.rounds)} of {run.rounds}, {run.inner_steps} inner steps each",
+        f"round    {current} of {run.rounds}, {run.timetable.steps_of(current)} inner steps",
         f"front    {front}",
     ]
     if head is not None and head.round_id:
@@ -287,7 +287,7 @@ def _peers(view: SwarmView) -> Table:
             short(record.peer_id),
             record.phase.value,
             str(record.round_id),
-            f"{record.inner_step}/{view.run.inner_steps}",
+            f"{record.inner_step}/{view.run.timetable.steps_of(max(1, record.round_id))}",
             f"{record.loss:.3f}",
             count(record.samples_per_s),
             f"{view.credits.get(record.peer_id, 0):,}",

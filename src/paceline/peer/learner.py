@@ -162,6 +162,7 @@ class Learner:
                     loss=result.loss,
                     tokens=result.tokens,
                     seconds=seconds,
+                    ahead=tally is self._next,
                 )
             )
             return result, seconds
