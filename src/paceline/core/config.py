@@ -162,7 +162,7 @@ class RunConfig(Frozen):
     expected_peers: Annotated[int, Field(ge=1, le=MAX_MEMBERS)] = 4
     """How many peers you expect; only chooses the default outer step size."""
     inner_steps: Annotated[int, Field(ge=1, le=100_000)] = 20
-    """H: inner steps per round."""
+    """H: inner steps per round; with `overlap`, steps in which everything is exchanged once."""
     rounds: Annotated[int, Field(ge=1, le=10_000_000)] = 10
     """Rounds until the run is finished."""
     model: GptConfig = GptConfig()

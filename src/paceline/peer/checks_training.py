@@ -130,7 +130,7 @@ def speed(subject: Subject) -> Iterator[Finding]:
         return
     tokens = done.samples_per_s * run.model.seq_len
     said = f"{done.samples_per_s:,.1f} samples/s ({tokens:,.0f} tokens/s) on {done.device}{_whose(subject)}"
-    said += f"; {run.timetable.steps_of(1)} steps of a round take {_spelled(done.step_s * run.timetable.steps_of(1))}"
+    said += f"; {run.inner_steps} steps of a round take {_spelled(done.step_s * run.inner_steps)}"
     if subject.is_running:
         said += ", measured beside the running node"
     others = [record.samples_per_s for record in subject.peers if record.samples_per_s > 0]
