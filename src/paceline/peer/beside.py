@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
 
 class Beside:
-    """One job at a time, in a thread.
+    """One job at a time, in their order.
 
     Guarantees:
-        A job's error reaches whoever waits for it.
+        A job's error reaches whoever waits for it, and jobs after it are not begun.
     """
 
     def __init__(self) -> None:
@@ -19,24 +20,21 @@ class Beside:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a job runs."""
+        """Whether a job runs or is yet to run."""
         return self._thread is not None and self._thread.is_alive()
 
     def begin(self, job: Callable[[], object]) -> None:
-        """Start a job, after the end of the one before.
+        """Start a job, as soon as the one before has ended; not at all if that fails.
 
         Args:
             job: What to do.
-
-        Raises:
-            Exception: What the job before has raised.
         """
-        self.wait()
-        self._thread = threading.Thread(target=self._run, args=(job,), name="exchange", daemon=True)
+        run = partial(self._run, job, after=self._thread)
+        self._thread = threading.Thread(target=run, name="exchange", daemon=True)
         self._thread.start()
 
     def wait(self) -> None:
-        """Wait for the end of the job, if there is one.
+        """Wait for the end of all jobs.
 
         Raises:
             Exception: What it has raised; told once.
@@ -45,7 +43,7 @@ class Beside:
         self.check()
 
     def leave(self, timeout_s: float | None) -> None:
-        """Wait for the end of the job, whatever comes of it.
+        """Wait for the end of all jobs, whatever comes of them.
 
         Args:
             timeout_s: How long at most; without end when None.
@@ -54,7 +52,7 @@ class Beside:
             self._thread.join(timeout_s)
 
     def check(self) -> None:
-        """Find out whether the job has failed.
+        """Find out whether a job has failed.
 
         Raises:
             Exception: What it has raised; told once.
@@ -63,7 +61,11 @@ class Beside:
         if error is not None:
             raise error
 
-    def _run(self, job: Callable[[], object]) -> None:
+    def _run(self, job: Callable[[], object], after: threading.Thread | None) -> None:
+        if after is not None:
+            after.join()
+        if self._error is not None:
+            return
         try:
             job()
         except BaseException as error:  # it is the main thread's to deal with

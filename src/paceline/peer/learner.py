@@ -1,8 +1,8 @@
 """The learning side of a peer behind one door: model, data, inner and outer state.
 
 Everything here runs after the network's processes have been forked: it may start threads and touch CUDA. With
-overlap, what an exchange needs (`write_pseudo_gradient`, `stage`, `load`) may run beside training, in another
-thread; all else belongs to the main thread.
+overlap, what an exchange needs (`write_pseudo_gradient`, `stage`, `note_sent`, `load`) may run beside
+training, in another thread; all else belongs to the main thread.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from paceline.core.records import GlobalState
 from paceline.core.voice import Progress
 from paceline.learning.checkpoint import load_into
 from paceline.learning.checkpoint_header import CheckpointInfo
+from paceline.learning.codecs import make_codec
 from paceline.learning.data import open_corpus
+from paceline.learning.feedback import Feedback
 from paceline.learning.flat import FlatView
 from paceline.learning.fragments import Fragment, cut
 from paceline.learning.inner import InnerTrainer, StepResult, evaluate, resolve_device
@@ -36,8 +38,9 @@ from paceline.peer.tally import Tally
 class Learner:
     """Trains between rounds, and turns rounds into new anchors.
 
-    Memory beyond the inner training state is anchor and momentum, 8 bytes per parameter; the averager's
-    buffer adds 4 per parameter of the largest fragment. So does what was sent, if training goes on meanwhile.
+    Memory beyond the inner training state is anchor and momentum, 8 bytes per parameter, and 4 more with a
+    codec that needs feedback; the averager's buffer adds 4 per parameter of the largest fragment. So does
+    what was sent, if training goes on meanwhile.
 
     Guarantees:
         A step counts for one round: those taken while a round is exchanged count for the next one.
@@ -71,6 +74,7 @@ class Learner:
         self._model = model
         self._trainer = InnerTrainer(model, run, node, self.device)
         self._fragments, overlap = cut(run.model, run.overlap.fragments), run.overlap
+        self._feedbacks = [Feedback(make_codec(run.codec), part.num_elements) for part in self._fragments]
         self._local = LocalWeights(
             model, self._fragments, keeps_sent=overlap.delay_steps > 0, apply=overlap.apply
         )
@@ -83,7 +87,11 @@ class Learner:
     @property
     def fragment(self) -> Fragment:
         """What this round exchanges."""
-        return self._fragments[self._run.timetable.fragment_of(self._round_id)]
+        return self._fragments[self._number]
+
+    @property
+    def _number(self) -> int:
+        return self._run.timetable.fragment_of(self._round_id)
 
     @property
     def progress(self) -> Progress:
@@ -123,7 +131,7 @@ class Learner:
         if not self._run.overlap.delay_steps or self._next is not None:
             return
         self._take_back()
-        self._local.send(self._run.timetable.fragment_of(self._round_id))
+        self._local.send(self._number)
         self._next = self._tally_of(self._round_id + 1, self.progress.samples_per_s)
 
     def take_up(self) -> None:
@@ -200,13 +208,35 @@ class Learner:
             self._coming_back = None
 
     def write_pseudo_gradient(self, out: NDArray[np.float32]) -> None:
-        """Form anchor minus local weights of this round's fragment, as they were sent.
+        """Form anchor minus local weights of this round's fragment, as they were sent, plus what is owed of
+        earlier rounds where the codec loses much.
 
         Args:
             out: float32 `[fragment.num_elements]`, overwritten.
         """
-        fragment = self._run.timetable.fragment_of(self._round_id)
-        self._local.pseudo_gradient(fragment, self._outer.anchor, out)
+        self._local.pseudo_gradient(self._number, self._outer.anchor, out)
+        self._feedbacks[self._number].add(out)
+
+    def note_sent(self, out: NDArray[np.float32], attempt: str) -> None:
+        """Work out what will be owed once an attempt is committed; does nothing where the codec loses little.
+
+        Args:
+            out: float32 `[fragment.num_elements]`, overwritten. It must stay as it is until `settle`.
+            attempt: Digest of the plan in which this peer's values travelled.
+        """
+        if self._feedbacks[self._number].is_needed:
+            self.write_pseudo_gradient(out)  # the mean has taken the place of what was sent
+            self._feedbacks[self._number].subtract(out, attempt)
+
+    def settle(self, out: NDArray[np.float32], attempt: str, *, took_part: bool) -> None:
+        """Owe what `note_sent` worked out, because that attempt was committed.
+
+        Args:
+            out: What `note_sent` left.
+            attempt: Digest of the plan that was committed.
+            took_part: Whether this peer's values are in it.
+        """
+        self._feedbacks[self._number].settle(out, attempt, took_part=took_part)
 
     def stage(self, average: NDArray[np.float32], path: Path) -> CheckpointInfo:
         """Write down, durably, the state that a round's average would leave; change nothing else.
@@ -263,6 +293,8 @@ class Learner:
         """
         self.load(path)
         self._trainer.reset()
+        for feedback in self._feedbacks:
+            feedback.forget()
         self.begin_round(head.round_id + 1)
 
     def digests(self) -> Digests:

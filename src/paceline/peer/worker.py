@@ -21,6 +21,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
 
+import numpy as np
+from numpy.typing import NDArray
+
 from paceline.core.actions import Apply, Finish, Reduce, Repair
 from paceline.core.config import NodeConfig, RunConfig
 from paceline.core.errors import CheckpointError, HistoryForked, TransferFailed
@@ -193,11 +196,18 @@ class Worker:
     def _exchange(self, plan: RoundPlan, donors: tuple[str, ...]) -> None:
         staged, blamed = self._adopt(plan, donors) if plan.adopts else self._reduce(plan)
         self._around.pacer.reduced(plan, staged, blamed)
+        if staged and not plan.adopts and self._weight(plan):  # after the vote: nobody waits for it
+            self._around.learner.note_sent(self._values, plan.digest())
+
+    @property
+    def _values(self) -> NDArray[np.float32]:
+        # The buffer, as long as what this round exchanges.
+        return self._around.averager.buffer[: self._around.learner.fragment.num_elements]
 
     def _reduce(self, plan: RoundPlan) -> tuple[Staged | None, str]:
         # Average with the roster; with the whole result in hand, write it down for the vote.
         around, pace = self._around, self._run.pace
-        learner, values = around.learner, around.averager.buffer[: around.learner.fragment.num_elements]
+        learner, values = around.learner, self._values
         learner.write_pseudo_gradient(values)
         order = ReduceOrder(
             key=plan.digest(),
@@ -231,6 +241,9 @@ class Worker:
         info = learner.stage(values, around.shelf.staged(plan.round_id, plan.digest()))
         return Staged(plan.digest(), info.weights_digest, info.momentum_digest), ""
 
+    def _weight(self, plan: RoundPlan) -> int:
+        return dict(zip(plan.roster, plan.samples, strict=True)).get(self.peer_id, 0)
+
     def _adopt(self, plan: RoundPlan, donors: tuple[str, ...]) -> tuple[Staged | None, str]:
         # Get the result of an earlier attempt from those who hold it, so that this peer can vote for it.
         around, result = self._around, plan.adopts
@@ -261,6 +274,8 @@ class Worker:
             around.pacer.lost_result()
             return
         round_loss, speed = around.learner.progress.loss, self._tokens / max(self._train_s, 1e-9)
+        took_part = self.peer_id in state.participating_nodes
+        around.learner.settle(self._values, state.averaged_plan_digest(), took_part=took_part)
         around.learner.follow(state)
         if around.ledger.head().round_id < state.round_id:  # a repair that failed later may have logged it
             around.ledger.append(order.link)  # after the state: the log's head must have one

@@ -10,14 +10,13 @@ from paceline.core import events
 from paceline.core.config import RunConfig
 from paceline.core.events import Event
 from paceline.core.records import Phase
+from paceline.watch.bounds import bounded, counted, rate
 from paceline.watch.chronicle import Chronicle
 from paceline.watch.crowd import Crowd
 from paceline.watch.rounds import Applied
 from paceline.watch.sight import Sight
 
 _SMOOTHING = 0.3
-_MOST = 1e12
-"""No honest speed or loss is larger, and sums of such numbers stay finite."""
 
 
 @dataclass
@@ -31,7 +30,7 @@ class _Sums:
 
     def add(self, event: events.StepDone, samples: int) -> None:
         self.inner_step, self.steps, self.samples = event.inner_step, self.steps + 1, self.samples + samples
-        self.loss += max(-_MOST, min(event.loss, _MOST))
+        self.loss += bounded(event.loss)
 
 
 class Telling:
@@ -57,8 +56,10 @@ class Telling:
             event: What happened.
         """
         self._chronicle.is_stale = True
+        self._chronicle.vouch_for(peer_id)
         sight = self._crowd.sight(peer_id, time)
-        self._note(event, sight, time)
+        sight.is_heard = True
+        self._note(_within_bounds(event), sight, time)
         if not isinstance(event, events.PeerRestarting):
             sight.seen_at = max(sight.seen_at, time)
         self._crowd.first_round = self._crowd.first_round or sight.round_id
@@ -83,8 +84,7 @@ class Telling:
             sums = self._sums[sight.peer_id] = _Sums(event.round_id)
         samples = event.tokens // self._run.model.seq_len
         sums.add(event, samples)
-        if event.seconds > 0:
-            speed = min(samples / event.seconds, _MOST)
+        if speed := rate(samples, event.seconds):
             before = sight.samples_per_s or speed
             sight.samples_per_s = before + _SMOOTHING * (speed - before)
         if event.ahead:
@@ -104,7 +104,7 @@ class Telling:
     def _(self, event: events.CoordinatorChanged, sight: Sight, time: float) -> None:
         sight.term, sight.coordinator = event.term, event.coordinator
         sight.seen_at = max(sight.seen_at, time)
-        self._crowd.follow(event.term, event.coordinator)
+        self._crowd.follow(event.term, event.coordinator, sight.peer_id)
         self._crowd.look_ahead(time)
 
     @_note.register
@@ -117,7 +117,7 @@ class Telling:
     def _(self, event: events.ReduceEnded, sight: Sight, time: float) -> None:
         sight.bytes_in += event.bytes_in
         sight.bytes_out = (sight.bytes_out or 0) + event.bytes_out
-        self._crowd.bytes_sent += event.bytes_out
+        sight.bytes_counted += event.bytes_out
         facts = self._chronicle.facts_of(event.round_id)
         if facts is not None and event.blamed and not event.complete:
             facts.blamed.setdefault(event.attempt, set()).add(event.blamed)
@@ -161,3 +161,9 @@ class Telling:
     @_note.register
     def _(self, event: events.PeerRestarting, sight: Sight, time: float) -> None:
         sight.seen_at = min(sight.seen_at, time - self._run.pace.lease_s)
+
+
+def _within_bounds(event: Event) -> Event:
+    # A file holds anything: a count below 0, or one that no float holds, fails whoever works with it.
+    odd = {name: counted(value) for name, value in event if type(value) is int and counted(value) != value}
+    return event.model_copy(update=odd) if odd else event
