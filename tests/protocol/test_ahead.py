@@ -51,7 +51,8 @@ def test_a_peer_that_came_with_steps_and_stopped_early_is_judged_by_its_speed() 
     standing = Standing(RUN, ME, FIRST, 0.0, term=1, coordinator=ME)
     arrivals = Arrivals()
     arrivals.begin_round(10.0)
-    stopped = {"phase": Phase.WAIT, "inner_step": 6, "samples": 48, "samples_per_s": 4.0}
-    standing.notice(heartbeat(RUN, FIRST, OTHER, term=1, coordinator=ME, **stopped), b"", 12.0)
+    record = heartbeat(RUN, FIRST, OTHER, term=1, coordinator=ME, phase=Phase.WAIT)
+    stopped = {"inner_step": 6, "samples": 48, "samples_per_s": 4.0}
+    standing.notice(record.model_copy(update=stopped), b"", 12.0)
     arrivals.watch(standing, 12.0)
     assert arrivals._after_s[OTHER] == pytest.approx(2.0 + 4 * 2.0)
