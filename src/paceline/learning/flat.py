@@ -110,22 +110,6 @@ class FlatView:
             # torch has no read-only tensors and warns of read-only memory.
             parameter.copy_(torch.from_numpy(part if part.flags.writeable else part.copy()))
 
-    def pseudo_gradient(self, anchor: Flat, out: Flat) -> None:
-        """Compute anchor − local weights.
-
-        Args:
-            anchor: float32 `[num_elements]`.
-            out: float32 `[num_elements]`, overwritten; must not overlap the anchor.
-
-        Raises:
-            ValueError: The two vectors overlap, or one has the wrong type or size.
-        """
-        if np.may_share_memory(anchor, out):
-            raise ValueError("the pseudo-gradient would overwrite the anchor")
-        for (parameter, part), agreed in zip(self._pairs(out), self.named(anchor).values(), strict=True):
-            torch.from_numpy(part).copy_(parameter)
-            np.subtract(agreed, part, out=part)
-
     def _pairs(self, flat: Flat) -> Iterator[tuple[torch.Tensor, Flat]]:
         views = self.named(flat)
         for name, parameter in self._parameters.items():
