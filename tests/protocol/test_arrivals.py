@@ -196,6 +196,7 @@ def test_nobody_waits_for_one_that_can_not_come_before_the_deadline() -> None:
 def test_one_that_takes_no_step_any_more_is_not_waited_for_though_its_heart_beats() -> None:
     # Others have stopped early for its sake and train no more: nothing would end this but their full time.
     view = View()
+    view.hear(FAST, 7.0, 7)
     view.hear(FAST, 9.0, 9)
     view.hear(SECOND, 10.0, 10, Phase.WAIT)
     view.hear(THIRD, 9.5, 2, Phase.WAIT)  # it would have been done at 47.5
@@ -211,6 +212,7 @@ def test_one_that_takes_no_step_any_more_is_not_waited_for_though_its_heart_beat
 
 def test_one_whose_steps_are_long_is_waited_for_between_two_of_them() -> None:
     view = View()
+    view.hear(FAST, 1.0, 0)
     view.hear(FAST, 30.0, 1)
     for now in (45.0, 60.0, 100.0):
         for peer in PEERS[1:]:

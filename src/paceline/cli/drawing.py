@@ -107,7 +107,7 @@ def _leads(rider: Rider, progress: Progress) -> bool:
 
 
 def _cells(rider: Rider, progress: Progress, bar_width: int) -> dict[str, RenderableType]:
-    total = progress.run.inner_steps
+    total = progress.run.timetable.steps_of(max(1, rider.round_id))
     return {
         "phase": Text(rider.phase, style="red" if rider.ended else ""),
         "round": str(rider.round_id or "–"),

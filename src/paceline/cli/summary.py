@@ -107,7 +107,7 @@ def summarise(progress: Progress, folder: RunFolder, seconds: float) -> RunSumma
         rounds_committed=rounds,
         attempts_voided=len(progress.voided),
         bytes_sent={rider.name: rider.bytes_out for rider in riders},
-        bytes_synchronous=synchronous_bytes(len(riders), parameters, rounds * progress.run.inner_steps),
+        bytes_synchronous=synchronous_bytes(len(riders), parameters, progress.run.timetable.ends_at(rounds)),
         credits=longest.credits if longest is not None else {},
         head_digest=longest.head_digest if longest is not None else "",
         ended_early={rider.name: rider.ended for rider in riders if rider.ended},

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container
 from dataclasses import dataclass, field
+from math import isinf
+from typing import NamedTuple
 
 from paceline.core.pace import Trained, closing_s, left_s, straggler_deadline
 from paceline.core.records import Phase
@@ -18,7 +20,13 @@ NOTICE_SHARE, NOTICE_S = 0.05, 2.0
 """So long before the others are done a peer stops, as a share of their time and at most in seconds: they
 have to hear of it, and the end of their training is foreseen from heartbeats."""
 STEPS_OF_PATIENCE = 3
-"""Whoever takes no step for so many times as long as a step of its own took hangs, and is not waited for."""
+"""Whoever takes no step for so many times as long as it took before hangs, and is not waited for."""
+
+
+class _Move(NamedTuple):
+    done: int  # steps
+    since: float
+    longest_s: float  # between two heartbeats that told of different numbers of steps; infinite before that
 
 
 @dataclass
@@ -36,7 +44,7 @@ class Arrivals:
     started_at: float = 0.0
     lags: bool = False
     _after_s: dict[str, float] = field(default_factory=dict)
-    _moved: dict[str, tuple[int, float]] = field(default_factory=dict)  # steps done, and since when
+    _moves: dict[str, _Move] = field(default_factory=dict)
 
     def begin_round(self, now: float) -> None:
         """Forget the last round.
@@ -44,7 +52,7 @@ class Arrivals:
         Args:
             now: Monotonic seconds.
         """
-        self.started_at, self.lags, self._after_s, self._moved = now, False, {}, {}
+        self.started_at, self.lags, self._after_s, self._moves = now, False, {}, {}
 
     def watch(self, standing: Standing, now: float) -> None:
         """Note who has moved on, and who trains no more: when it has finished or would have.
@@ -54,11 +62,9 @@ class Arrivals:
             now: Monotonic seconds.
         """
         for peer, record in standing.in_sync(now).items():
-            if peer not in self._moved or self._moved[peer][0] != record.inner_step:
-                self._moved[peer] = (record.inner_step, now)
+            self._moves[peer] = _moved(self._moves.get(peer), record.inner_step, now)
             if record.phase is not Phase.TRAIN and peer not in self._after_s:
-                asked, elapsed_s = standing.run.inner_steps, now - self.started_at
-                self._after_s[peer] = elapsed_s * asked / max(1, min(record.inner_step, asked))
+                self._after_s[peer] = _would_finish_s(now - self.started_at, record, _asked(standing))
 
     def are_half(self, standing: Standing, now: float) -> bool:
         """Decide whether those who still train are being waited for.
@@ -116,7 +122,7 @@ class Arrivals:
             True when the others will have gone on before its last step, and before its next one too.
         """
         self.lags = False
-        elapsed_s, asked = now - self.started_at, standing.run.inner_steps
+        elapsed_s, asked = now - self.started_at, _asked(standing)
         others = _waited_for(standing, now) - {standing.me}
         mine_s = _claimed_s(elapsed_s, progress, asked)
         if mine_s is None or not standing.electors or standing.electors - others - {standing.me}:
@@ -134,10 +140,10 @@ class Arrivals:
 
     def _hangs(self, peer: str, lease_s: float, now: float) -> bool:
         # Its heart beats, but it takes no step: those who stopped for it would wait for nothing.
-        done, since = self._moved.get(peer, (0, now))
-        if not done or peer in self._after_s:
+        move = self._moves.get(peer)
+        if move is None or peer in self._after_s:
             return False
-        return now - since > max(lease_s, STEPS_OF_PATIENCE * (since - self.started_at) / done)
+        return now - move.since > max(lease_s, STEPS_OF_PATIENCE * move.longest_s)
 
     def _finished(self, peers: Collection[str], now: float) -> list[float]:
         finishes = (self._after_s[peer] for peer in peers if peer in self._after_s)
@@ -149,7 +155,27 @@ class Arrivals:
             return self._after_s[record.peer_id]
         if record.round_id < standing.round_id:
             return None  # it has not begun yet
-        return foresee(seen.seen_at - self.started_at, record, standing.run.inner_steps)
+        return foresee(seen.seen_at - self.started_at, record, _asked(standing))
+
+
+def _asked(standing: Standing) -> int:
+    return standing.run.timetable.steps_of(standing.round_id)
+
+
+def _would_finish_s(elapsed_s: float, stopped: Trained, asked: int) -> float:
+    # From what it did in that time; or, where it came with steps done ahead, from how fast it says it is.
+    done = min(stopped.inner_step, asked)
+    left = left_s(stopped, asked - done)
+    return max(elapsed_s * asked / max(1, done), elapsed_s + (left or 0.0))
+
+
+def _moved(last: _Move | None, done: int, now: float) -> _Move:
+    if last is None:
+        return _Move(done, now, float("inf"))
+    if last.done == done:
+        return last
+    took_s = now - last.since
+    return _Move(done, now, took_s if isinf(last.longest_s) else max(last.longest_s, took_s))
 
 
 _Foresight = Callable[[float, Trained, int], float | None]

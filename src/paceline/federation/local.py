@@ -44,6 +44,9 @@ class LocalTrainingProvider(UpdateProvider):
     Their mean, the coordinator's state, is what `receive_state` gives to every node's outer step. A swarm
     weights that mean by samples; the plain mean is the same as long as nobody skips a step.
 
+    With `overlap` a round's vectors are zero but for its fragment, and a new anchor goes into a node's
+    weights `delay_steps` later, as in a swarm whose commits come in time.
+
     With AdamW each node takes some 28 bytes of memory per parameter: weights, gradients, two moments, anchor,
     momentum and pseudo-gradient.
 
@@ -198,9 +201,11 @@ class LocalTrainingProvider(UpdateProvider):
         average = flatten(self.run.model, state.global_weights)
         path = self.folder / file_name(state.round_id)
         learners = list(self._learners.values())
-        learners[0].stage(average, path)
+        fragment = learners[0].fragment
+        learners[0].stage(average if fragment.is_whole else fragment.take(average), path)
         for learner in learners:
-            learner.stand_on(path, state, keep_inner_state=True)
+            learner.load(path)
+            learner.follow(state)
         prune(self.folder, self._node.keep_checkpoints)
         self._round_id += 1
         self._measure()
@@ -211,10 +216,13 @@ class LocalTrainingProvider(UpdateProvider):
 
     def _train(self, node_id: str) -> LocalUpdate:
         learner, emit = self._learners[node_id], partial(self._tell, node_id)
-        while learner.progress.inner_step < self.run.inner_steps:
+        while learner.progress.inner_step < self.run.timetable.steps_of(self._round_id):
             learner.train(emit)
-        pseudo_gradient = np.empty(learner.num_elements, np.float32)
-        learner.write_pseudo_gradient(pseudo_gradient)
+        learner.send()
+        sent = np.empty(learner.fragment.num_elements, np.float32)
+        learner.write_pseudo_gradient(sent)
+        pseudo_gradient = np.zeros(learner.num_elements, np.float32)
+        learner.fragment.put(sent, pseudo_gradient)
         return LocalUpdate(
             node_id=node_id,
             round_id=self._round_id,

@@ -182,8 +182,9 @@ class PrometheusSink:
 
     @_note.register
     def _(self, event: events.StepDone) -> None:
-        self._enter_round(event.round_id)
-        self._inner_step.set(event.inner_step)
+        if not event.ahead:
+            self._enter_round(event.round_id)
+            self._inner_step.set(event.inner_step)
         self._loss.set(event.loss)
         if event.seconds > 0:
             self._speed.set(event.tokens / event.seconds)

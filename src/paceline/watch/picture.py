@@ -133,7 +133,7 @@ class Picture(Frozen):
     rounds_planned: int
     """Rounds of the whole run."""
     inner_steps: int
-    """Inner steps per round."""
+    """Inner steps of the round in progress."""
     tokens_per_sample: int
     """Tokens of one sequence."""
     parameters: int
