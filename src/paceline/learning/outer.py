@@ -23,6 +23,7 @@ import numpy as np
 
 from paceline.core.config import OuterConfig
 from paceline.core.digest import CHUNK_BYTES, ChunkedDigest
+from paceline.core.errors import NotFinite
 from paceline.learning.flat import Flat, check_flat
 from paceline.learning.fragments import Fragment
 
@@ -77,7 +78,8 @@ class OuterState:
             The digests of the anchor and momentum that the step would leave.
 
         Raises:
-            ValueError: The average has the wrong type or size, or would leave a non-finite state.
+            NotFinite: The average would leave a state that is not finite.
+            ValueError: The average has the wrong type or size.
         """
         check_flat(average, self.anchor.size)
         return _digests(self._step(average[part], part) for part in self._parts())
@@ -92,7 +94,8 @@ class OuterState:
             The digests of the new anchor and momentum.
 
         Raises:
-            ValueError: The average has the wrong type or size, or would leave a non-finite state.
+            NotFinite: The average would leave a state that is not finite.
+            ValueError: The average has the wrong type or size.
         """
         self._check(average)
         return _digests(self._replace(average, part) for part in self._parts())
@@ -109,7 +112,8 @@ class OuterState:
             those that stay as they are.
 
         Raises:
-            ValueError: The average has the wrong type or size, or would leave a non-finite state.
+            NotFinite: The average would leave a state that is not finite.
+            ValueError: The average has the wrong type or size.
         """
         if fragment is not None and not fragment.is_whole:
             yield from self._steps_of(average, fragment)
@@ -154,7 +158,7 @@ class OuterState:
             step *= self._lr
             anchor = np.subtract(self.anchor[part], step, out=step)
         if not (np.isfinite(momentum).all() and np.isfinite(anchor).all()):
-            raise ValueError("the average would leave a state that is not finite")
+            raise NotFinite("the average would leave a state that is not finite")
         return anchor, momentum
 
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from paceline.core.actions import Apply, Finish, Reduce, Repair
 from paceline.core.config import NodeConfig, RunConfig
-from paceline.core.errors import CheckpointError, HistoryForked, TransferFailed
+from paceline.core.errors import CheckpointError, HistoryForked, NotFinite, TransferFailed
 from paceline.core.events import (
     CreditsCounted,
     Emit,
@@ -238,8 +238,28 @@ class Worker:
         )
         if not outcome.complete:
             return None, outcome.blamed
-        info = learner.stage(values, around.shelf.staged(plan.round_id, plan.digest()))
-        return Staged(plan.digest(), info.weights_digest, info.momentum_digest), ""
+        return self._stage(plan), ""
+
+    def _stage(self, plan: RoundPlan) -> Staged | None:
+        around = self._around
+        try:
+            info = around.learner.stage(self._values, around.shelf.staged(plan.round_id, plan.digest()))
+        except NotFinite as error:
+            # Somebody sent values that are as large as useless; who it was can't be told from a mean.
+            around.emit(
+                ReduceEnded(
+                    round_id=plan.round_id,
+                    attempt=plan.attempt,
+                    complete=False,
+                    seconds=0.0,
+                    bytes_in=0,
+                    bytes_out=0,
+                    cause=error.cause,
+                    blamed="",
+                )
+            )
+            return None
+        return Staged(plan.digest(), info.weights_digest, info.momentum_digest)
 
     def _weight(self, plan: RoundPlan) -> int:
         return dict(zip(plan.roster, plan.samples, strict=True)).get(self.peer_id, 0)
@@ -274,7 +294,7 @@ class Worker:
             around.pacer.lost_result()
             return
         round_loss, speed = around.learner.progress.loss, self._tokens / max(self._train_s, 1e-9)
-        took_part = self.peer_id in state.participating_nodes
+        took_part = state.samples_of(self.peer_id) > 0
         around.learner.settle(self._values, state.averaged_plan_digest(), took_part=took_part)
         around.learner.follow(state)
         if around.ledger.head().round_id < state.round_id:  # a repair that failed later may have logged it
