@@ -208,6 +208,25 @@ def test_the_anchor_is_measured_when_all_fragments_have_been_exchanged_equally_o
     assert losses[9] < losses[0]
 
 
+def test_a_step_that_is_taken_while_a_round_is_exchanged_counts_for_the_next_one_and_for_no_other(
+    text: Path,
+) -> None:
+    with LocalTrainingProvider(recipe(text, fragments=2, delay_steps=3)) as provider:
+        learner = provider._learners["node-001"]
+        while learner.progress.inner_step < H:
+            learner.train(lambda event: None)
+        learner.send()
+        for _ in range(4):
+            learner.train(lambda event: None)
+        assert learner.progress.samples == H * BATCH
+        path = provider.folder / "round-1"
+        learner.stage(np.zeros(learner.fragment.num_elements, np.float32), path)
+        learner.load(path)
+        learner.follow(learner.first.model_copy(update={"round_id": 1}))
+        assert (learner.round_id, learner.is_ahead) == (2, False)
+        assert (learner.progress.inner_step, learner.progress.samples) == (4, 4 * BATCH)
+
+
 def test_a_node_that_is_asked_again_sends_the_same_again_whatever_it_has_learned_since(text: Path) -> None:
     swarm = recipe(text, fragments=2, delay_steps=3)
     with LocalTrainingProvider(swarm) as provider:

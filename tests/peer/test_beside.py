@@ -24,7 +24,7 @@ def test_jobs_run_one_after_the_other_while_the_caller_goes_on() -> None:
     assert done == ["first", "second"] and not beside.is_busy
 
 
-def test_an_error_reaches_whoever_waits_and_the_jobs_after_it_are_not_begun() -> None:
+def test_a_jobs_error_reaches_whoever_waits_for_it_and_jobs_after_it_are_not_begun() -> None:
     beside, gate, done = Beside(), threading.Event(), list[str]()
 
     def fails() -> None:

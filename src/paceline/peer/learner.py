@@ -43,7 +43,7 @@ class Learner:
     what was sent, if training goes on meanwhile.
 
     Guarantees:
-        A step counts for one round: those taken while a round is exchanged count for the next one.
+        A step that is taken while a round is exchanged counts for the next one, and for no other.
 
     Attributes:
         device: Where the model is trained.
