@@ -174,5 +174,8 @@ class Picture(Frozen):
     """The first moment that is known, in seconds since 1970: when the watch began, or the run in a replay."""
     heard_at: float | None = None
     """When something new last came from anybody, in seconds since 1970; None when nobody has been heard."""
+    blind_since: float | None = None
+    """Since when the monitor itself is cut off from the network, in seconds since 1970; None while it is not. All
+    else is as it was then: of the swarm nothing is known."""
     notice: str = ""
     """What is wrong with the swarm as a whole, in one sentence for people (`paceline.watch.notice`)."""

@@ -177,6 +177,12 @@ METRICS: tuple[SwarmMetric, ...] = (
         one(age_s(lambda p: p.begin)),
     ),
     SwarmMetric(
+        "watch_blind",
+        "gauge",
+        "1 while the observer itself is cut off from the network, and all else is as it was before; else 0.",
+        one(lambda p: p.blind_since is not None),
+    ),
+    SwarmMetric(
         "round_duration_seconds",
         "gauge",
         "Median time between the last commits; before there are two, what the peers' speeds let expect.",
