@@ -166,7 +166,7 @@ def test_the_picture_shows_round_speed_every_peer_and_who_is_at_the_front() -> N
     assert rows[0].split()[:4] == ["▸", "peer-1", "train", "2"]
     assert rows[0].split()[-4:] == ["0/10", "3.000", "1,000", "80"]
     assert rows[1].split()[:2] == ["peer-2", "starting"] or rows[1].split()[:2] == ["peer-2", "up"]
-    assert rows[-2].endswith("2.750 nats per byte")
+    assert rows[-2].endswith("2.750 nats per token")
     assert rows[-1] == "something happened"
 
 

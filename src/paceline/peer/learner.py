@@ -188,7 +188,7 @@ class Learner:
         """Measure the weights that the model holds now on held-out data.
 
         Returns:
-            Nats per byte, or None when the node evaluates nothing.
+            Nats per token, or None when the node evaluates nothing.
         """
         if not self._held_out:
             return None

@@ -32,7 +32,8 @@ class Sighting:
         lookout: Its view of the network.
         board: The run's board.
         run: The run's parameters.
-        read_at: When the board was last read, in seconds since 1970.
+        has_seen: Whether the last look was answered.
+        read_at: When the board was last seen, in seconds since 1970: for whoever looks to set.
         cause: Why it is cut off; empty while it is not.
     """
 
@@ -46,7 +47,7 @@ class Sighting:
         self.board: Board
         self.run: RunConfig
         self.read_at = time.time()
-        self.cause = ""
+        self.cause, self.has_seen = "", False
         self._target = target
         self._stack = ExitStack()
         self._silent_looks = 0
@@ -65,7 +66,7 @@ class Sighting:
         with ExitStack() as stack:
             self.lookout, self.board, self.run = stack.enter_context(looking_out(self._target, also, run))
             self._stack = stack.pop_all()
-        self._silent_looks, self.cause, self.read_at = 0, "", time.time()
+        self._silent_looks, self.cause = 0, ""
 
     def close(self) -> None:
         """Hang up."""
@@ -99,9 +100,9 @@ class Sighting:
         began = time.monotonic()
         posted = self.board.read(kinds)
         if time.monotonic() < began + READ_TIMEOUT_S:
-            self._silent_looks, self._wait_s, self.read_at = 0, _FIRST_WAIT_S, time.time()
+            self._silent_looks, self._wait_s, self.has_seen = 0, _FIRST_WAIT_S, True
         else:
-            self._silent_looks += 1
+            self._silent_looks, self.has_seen = self._silent_looks + 1, False
             if self._silent_looks >= _MOST_SILENT_LOOKS:
                 raise ProcessDied("DHT")
         return posted
@@ -131,14 +132,12 @@ class Sighting:
         """
         if now < self._not_before:
             return False
-        read_at = self.read_at
         try:
             self.open(also, self.run)
         except JoinError as error:
             self.cause = error.cause
             self._put_off()
             return False
-        self.read_at = read_at  # nothing has been read yet
         return True
 
     def _put_off(self) -> float:

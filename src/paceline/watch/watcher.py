@@ -97,6 +97,7 @@ class Watcher:
         """
         with ExitStack() as stack:
             self._sighting.open(self._known_neighbours())
+            self._sighting.read_at = time.time()
             stack.callback(self._sighting.close)
             parameters = num_parameters(self.run.model)
             kept_bytes = _IN_MEMORY_BYTES if self._history_path is None else MAX_BYTES
@@ -230,18 +231,17 @@ class Watcher:
         while not self._stopping.is_set():
             is_due = time.monotonic() >= measured_at + _SELDOM_S
             measured_at = time.monotonic() if is_due else measured_at
-            read_before = self._sighting.read_at
             try:
                 posted = self._sighting.look(_KINDS + _SELDOM if is_due else _KINDS)
             except ProcessDied as error:
                 self._start_network_again(error)
                 continue
             now, mono = time.time(), time.monotonic()
-            if self._sighting.read_at != read_before:
-                self._unseen(mono - seen_at)
-                seen_at = mono
             rows = self._past.arrived(mono)
             with self._news:
+                if self._sighting.has_seen:
+                    self._unseen(mono - seen_at)
+                    seen_at, self._sighting.read_at = mono, now
                 if clock_ahead_s is not None and abs(now - mono - clock_ahead_s) > _CLOCK_SET_S:
                     self._swarm.crowd.stood_still(now - mono - clock_ahead_s)
                 clock_ahead_s = now - mono
@@ -278,11 +278,10 @@ class Watcher:
                 self._news.notify_all()
 
     def _unseen(self, seconds: float) -> None:
-        # Nobody's silence counts of the time in which it could not be heard: its network had died, say, or this
-        # process was stopped.
+        # Nobody's silence counts of the time in which it could not be heard: the network died,
+        # say, or this process was stopped.
         if seconds > min(SILENT_S, self.run.pace.lease_s):
-            with self._lock:
-                self._swarm.crowd.stood_still(seconds - POLL_S)
+            self._swarm.crowd.stood_still(seconds - POLL_S)
 
     def _note(self, picture: Picture) -> None:
         try:

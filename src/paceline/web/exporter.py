@@ -124,7 +124,7 @@ METRICS: tuple[SwarmMetric, ...] = (
     SwarmMetric(
         "validation_loss",
         "gauge",
-        "Loss of the last measured anchor on held-out data, in nats per byte, averaged over peers.",
+        "Loss of the last measured anchor on held-out data, in nats per token, averaged over peers.",
         one(latest("val_loss")),
     ),
     SwarmMetric(
