@@ -223,7 +223,7 @@ def test_training_in_process_ends_within_5_percent_of_the_live_swarm(
 ) -> None:
     live, local = driven.provider.val_loss, in_process.val_loss
     assert live is not None and local is not None
-    print(f"validation loss of the live swarm {live:.4f}, in process {local:.4f} nats per byte")
+    print(f"validation loss of the live swarm {live:.4f}, in process {local:.4f} nats per token")
     assert local == pytest.approx(live, rel=0.05)
 
 

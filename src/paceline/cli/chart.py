@@ -34,7 +34,7 @@ def draw_losses(progress: Progress, path: Path) -> None:
         )
     axes.axhline(_UNIFORM, linestyle=":", color="grey", label="knows nothing (ln 256)")
     axes.set_xlabel(f"inner steps per peer (everything is exchanged every {progress.run.inner_steps})")
-    axes.set_ylabel("loss, nats per byte")
+    axes.set_ylabel("loss, nats per token")
     axes.set_title(progress.run.run_id)
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)

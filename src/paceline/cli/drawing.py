@@ -124,7 +124,7 @@ def _losses(progress: Progress) -> Text:
     if progress.val_losses:
         text.append("\nvalidation ").append(sparkline(list(progress.val_losses.values())), "magenta")
         last = progress.val_losses[max(progress.val_losses)]
-        text.append(f" {last:.3f} nats per byte")
+        text.append(f" {last:.3f} nats per token")
     return text
 
 

@@ -78,7 +78,7 @@ class Progress:
         front: Peer id of the coordinator, of the latest term that anybody saw.
         term: That term.
         losses: Training loss of every committed round, nats per token.
-        val_losses: Validation loss by commit, nats per byte; 0 is the start.
+        val_losses: Validation loss by commit, nats per token; 0 is the start.
         steps: For each peer, pairs of global inner step and loss.
         voided: Every attempt given up, as round and attempt.
         members: Size of the last committed roster.

@@ -37,9 +37,9 @@ class RunSummary(Frozen):
     peers: int
     """Peers started."""
     val_loss_before: float | None
-    """Validation loss of the first weights, nats per byte."""
+    """Validation loss of the first weights, nats per token."""
     val_loss_after: float | None
-    """Validation loss of the last committed anchor, nats per byte."""
+    """Validation loss of the last committed anchor, nats per token."""
     train_loss: float | None
     """Training loss of the last committed round, nats per token."""
     rounds_committed: int
@@ -184,4 +184,4 @@ def _validation(summary: RunSummary) -> str:
     before, after = summary.val_loss_before, summary.val_loss_after
     if before is None or after is None:
         return "not measured"
-    return f"{before:.3f} → {after:.3f} nats per byte ({after / before - 1:+.0%})"
+    return f"{before:.3f} → {after:.3f} nats per token ({after / before - 1:+.0%})"

@@ -71,7 +71,7 @@ def headline(view: SwarmView) -> list[str]:
         )
     losses = [metrics.val_loss for metrics in view.metrics if metrics.val_loss is not None]
     if losses:
-        lines.append(f"measured {sum(losses) / len(losses):.3f} nats per byte on held-out text")
+        lines.append(f"measured {sum(losses) / len(losses):.3f} nats per token on held-out text")
     return lines
 
 

@@ -162,7 +162,7 @@ class Evaluated(Event):
     round_id: int
     """The commit measured; 0 is the start."""
     val_loss: float
-    """Nats per byte."""
+    """Nats per token."""
 
 
 class DriftDetected(Event):

@@ -137,12 +137,12 @@ class LocalTrainingProvider(UpdateProvider):
 
     @property
     def val_losses(self) -> dict[int, float]:
-        """Loss on held-out data after each round, nats per byte; that of the first weights under 0."""
+        """Loss on held-out data after each round, nats per token; that of the first weights under 0."""
         return dict(self._val_losses)
 
     @property
     def val_loss(self) -> float | None:
-        """Loss on held-out data now, nats per byte; None when the recipe evaluates nothing."""
+        """Loss on held-out data now, nats per token; None when the recipe evaluates nothing."""
         return self._val_losses.get(self._round_id - 1)
 
     @property

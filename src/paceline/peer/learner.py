@@ -309,7 +309,7 @@ class Learner:
         """Measure the anchor on held-out data, once all fragments have been exchanged equally often.
 
         Returns:
-            Nats per byte, or None when the node evaluates nothing, or nothing now.
+            Nats per token, or None when the node evaluates nothing, or nothing now.
         """
         timetable = self._run.timetable
         if not self._held_out or (self._round_id - 1) % timetable.fragments:

@@ -166,7 +166,9 @@ class _Api:
         except PacelineError as error:
             return _json(Health(healthy=False, cause=str(error)).model_dump_json(), 503)
         height = picture.rounds_committed
-        return _json(Health(healthy=True, round_id=height, cause=picture.notice).model_dump_json())
+        is_well = picture.blind_since is None
+        health = Health(healthy=is_well, round_id=height, cause=picture.notice)
+        return _json(health.model_dump_json(), 200 if is_well else 503)
 
     def _seen(self, request: Request, spell: Callable[[Picture], bytes]) -> Response:
         asker = request.client.host if request.client else ""
