@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,16 +14,18 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from paceline.core.config import PaceConfig, QuorumConfig, RunConfig
-from paceline.core.errors import ConfigError, JoinError
+from paceline.core.errors import ConfigError, JoinError, ProcessDied
 from paceline.core.proof import prove
 from paceline.core.records import Record, RunRecord
+from paceline.core.signing import SigningKey
 from paceline.network.identity import load_or_create
 from paceline.telemetry import Health, MetricsServer
 from paceline.watch.notice import notice
 from paceline.watch.picture import PeerView, Picture
+from paceline.watch.sighting import Sighting
 from paceline.watch.verdict import verdict
 from paceline.watch.watcher import Watcher
-from tests.core.history import commit_of, genesis_of, next_state, receipt_of
+from tests.core.history import commit_of, genesis_of, next_state, receipt_of, run_of
 from tests.network.boards import BoardPeer, Boards, boards, until
 from tests.watch.statements import beat
 
@@ -276,6 +279,20 @@ def stop_network(pid: int, how: str) -> None:
     else:
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
             os.kill(int(child), signal.SIGKILL)
+
+
+def test_a_connection_that_cant_be_opened_is_tried_again_with_growing_patience() -> None:
+    key = SigningKey.from_seed(b"nobody" + bytes(26))
+    sighting = Sighting(f"/ip4/127.0.0.1/tcp/1/p2p/{key.peer_id}")
+    sighting.run = run_of([key])
+    waits = [sighting.lose(ProcessDied("DHT"))]
+    assert not sighting.regain((), time.monotonic())  # it is not time yet
+    assert sighting.cause == ProcessDied("DHT").cause
+    for _ in range(2):
+        assert not sighting.regain((), time.monotonic() + 100)
+        assert "no seed answered" in sighting.cause
+    waits.append(sighting.lose(ProcessDied("DHT")))
+    assert waits == [1.0, 8.0]
 
 
 def test_a_watch_whose_swarm_is_gone_with_its_network_keeps_trying(crowd: Crowd) -> None:

@@ -82,7 +82,8 @@ class DialBackServer:
 
     Guarantees:
         Only the address that the asker is connected from is dialled.
-        An address is not dialled again before its time, nor is a peer.
+        An address is not dialled again before its time.
+        An asker is not dialled again under another name or address.
         One asker leaves room for others.
         A dial back tells nothing of what it heard.
         Garbage in place of a question is hung up on.

@@ -26,7 +26,7 @@ class Sighting:
     """A connection with a swarm. One thread at a time may open and read; any may ask whether it is blind.
 
     Guarantees:
-        A network process that has died or does not answer is replaced, with growing patience.
+        A connection that can't be opened is tried again with growing patience.
 
     Attributes:
         lookout: Its view of the network.

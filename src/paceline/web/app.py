@@ -96,7 +96,7 @@ class Observatory(Guard):
     Guarantees:
         Unknown paths are not there.
         A moment that is none is refused with a sentence.
-        What is costly is worked out one at a time.
+        Costly answers are worked out one at a time and hold up nothing else.
     """
 
     def __init__(self, source: Source) -> None:

@@ -32,9 +32,9 @@ class Turns:
     """Hands out turns.
 
     Guarantees:
-        Costly answers are worked out one at a time.
+        Costly answers are worked out one at a time and hold up nothing else.
         One asker leaves turns for the others.
-        Whoever gets no turn is told when to come again.
+        A turn is given back when the work fails.
     """
 
     def __init__(self) -> None:
