@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from tests.bench import averaging, monitor
+from tests.bench import averaging, codecs, monitor
 from tests.bench.timing import Comparison, table
 
 _MISSED = 1
 _EPILOG = """\
   scripts/bench average
   scripts/bench average --elements 100000 --repetitions 21 --json runs/average.json
+  scripts/bench codecs --threads 1
   scripts/bench monitor --pairs 20 --json runs/monitor.json
 
 Each figure is measured by turns with its reference, A B A B, in one run: a busy machine slows both alike.
@@ -38,7 +39,7 @@ class Benchmark(Protocol):
     def measure(self, options: argparse.Namespace, /) -> Iterator[Comparison]: ...
 
 
-BENCHMARKS: dict[str, Benchmark] = {"average": averaging, "monitor": monitor}
+BENCHMARKS: dict[str, Benchmark] = {"average": averaging, "codecs": codecs, "monitor": monitor}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

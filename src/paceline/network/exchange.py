@@ -153,7 +153,7 @@ class Exchange:
     async def _store(self, part: int, message: AveragingData) -> None:
         group, payload = self._group, message.tensor_part.buffer
         try:
-            mean = await group.in_pool(group.decode, self.place, part, payload)
+            mean = await group.in_pool(group.decode_mean, self.place, part, payload)
         except ValueError as error:
             # The others may get better ones: go on for their sake, since they need our values.
             group.miss(Fault(f"{named(self.peer)} answered with {error}", self.peer))

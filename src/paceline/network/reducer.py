@@ -219,8 +219,8 @@ class Reducer:
         mean = group.terms.arithmetic.aggregate(ordered, group.order.weights)
         if not np.isfinite(mean).all():
             raise ValueError("the mean is too large for float32")
-        payload = group.terms.arithmetic.codec.encode(mean)
-        return payload, group.decode(group.place, part, payload)
+        payload = group.terms.arithmetic.codec.back.encode(mean)
+        return payload, group.decode_mean(group.place, part, payload)
 
     async def _give(self, line: Line, place: int) -> None:
         stall_s = self.group.order.stall_s
