@@ -183,12 +183,13 @@ def test_it_is_diloco_as_written_by_hand(name: CodecName, recipe: SwarmConfig) -
 
 def test_nodes_that_were_left_out_of_the_mean_owe_what_they_owed_before(recipe: SwarmConfig) -> None:
     run = recipe.run.model_copy(update={"codec": "topk"})
-    left_out, none_left = [], []
-    for told, kept in ((["node-001"], left_out), ([f"node-{n:03d}" for n in (1, 2, 3)], none_left)):
+    left_out: list[LocalUpdate] = []
+    none_left: list[LocalUpdate] = []
+    for told, later in ((["node-001"], left_out), ([f"node-{n:03d}" for n in (1, 2, 3)], none_left)):
         with LocalTrainingProvider(recipe.model_copy(update={"run": run})) as provider:
             state = DiLoCoCoordinator().run_round(GlobalState(round_id=0), updates_of(provider))
             provider.receive_state(state.model_copy(update={"participating_nodes": told}), provider.nodes)
-            kept += updates_of(provider, round_id=2)
+            later.extend(updates_of(provider, round_id=2))
     same = [
         all(np.array_equal(one.gradients[name], other.gradients[name]) for name in one.gradients)
         for one, other in zip(left_out, none_left, strict=True)

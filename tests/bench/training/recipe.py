@@ -1,7 +1,7 @@
 """What `scripts/bench train` compares: one model, one corpus, one number of tokens, many ways to train.
 
-All rows of one seed start from the same weights and read the same batches: node k's stream of `learning/data.py`
-in round r of H steps. (A row with another H therefore reads other windows of the same text.)
+All rows of one seed start from the same weights and read the same text: node k's stream of `learning/data.py`
+in round r of H steps. So rows with one H read the same batches, and rows with another H other windows.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from paceline.core.config import CodecName, GptConfig, NodeConfig, RunConfig
 
 Method = Literal["one process", "ours", "hivemind", "flower", "torchft", "torchft streaming"]
 Inner = Literal["adamw", "muon"]
+_LOSSY: tuple[CodecName, ...] = ("fp32", "int8", "int4", "int2")
 OURS: Method = "ours"
 ONE: Method = "one process"
 
@@ -90,7 +91,9 @@ class Row:
 
     def run(self, size: Size, seed: int) -> RunConfig:
         """Spell it as a run's parameters."""
-        optimizer: dict[str, Any] = {"type": "adamw", "lr": size.lr} if self.inner == "adamw" else {"type": "muon"}
+        optimizer: dict[str, Any] = (
+            {"type": "adamw", "lr": size.lr} if self.inner == "adamw" else {"type": "muon"}
+        )
         fields: dict[str, Any] = {
             "name": "train",
             "seed": seed,
@@ -124,14 +127,14 @@ def node_ids(size: Size) -> list[str]:
 def rows() -> Iterator[Row]:
     """All ways to train, the ones that figures are about first."""
     yield Row(ONE)
-    for codec in ("fp32", "fp16", "bf16", "int8", "int4", "int2", "topk"):
+    for codec in get_args(CodecName):
         yield Row(OURS, "adamw", 30, codec)
     for inner_steps in (10, 100):
-        for codec in ("fp32", "int8", "int4", "int2", "topk"):
+        for codec in (*_LOSSY, "topk"):
             yield Row(OURS, "adamw", inner_steps, codec)
     yield Row(ONE, "muon")
     for inner_steps in (10, 30, 100):
-        for codec in ("fp32", "int8", "int4", "int2"):
+        for codec in _LOSSY:
             yield Row(OURS, "muon", inner_steps, codec)
     for method in ("hivemind", "flower", "torchft", "torchft streaming"):
         yield Row(method, "adamw", 30)

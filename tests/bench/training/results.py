@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -83,5 +83,5 @@ def stamp() -> dict[str, str]:
     """When and where."""
     return {
         "measured_at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
-        "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}",
+        "machine": f"{os.cpu_count()} cores, torch {version('torch')}, load {os.getloadavg()[0]:.1f}",
     }

@@ -1,4 +1,4 @@
-"""How many bytes of parts an all-reduce takes, told from the codec and the mean alone; a live test compares."""
+"""How many bytes an all-reduce takes, told from the codec and the mean alone; a live test compares."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ def reduce_bytes(codec: Codec, mean: Flat, members: int) -> int:
     Returns:
         Bytes of parts: each slice's values from all but its reducer, and its mean to all of these.
     """
-    each = (codec.encoded_size(p.stop - p.start) + len(codec.back.encode(mean[p])) for p in parts(codec, mean.size, members))
+    each = (
+        codec.encoded_size(p.stop - p.start) + len(codec.back.encode(mean[p]))
+        for p in parts(codec, mean.size, members)
+    )
     return sum(each) * (members - 1)
 
 
