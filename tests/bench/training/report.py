@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
-from tests.bench.training.recipe import ONE, OURS, Row
+from tests.bench.training.recipe import ONE, OURS, PLAIN, Row
 from tests.bench.training.results import Result
 
 BEGIN, END = "<!-- train: begin -->", "<!-- train: end -->"
@@ -73,7 +73,7 @@ def figures(found: Found) -> list[Figure]:
     """Compare what is there with what was to be reached."""
     made = []
     for row, results in found.items():
-        if row.method != OURS or row.outer:
+        if row.method != OURS or row.outer != PLAIN:
             continue
         whole = found.get(Row(OURS, row.inner, row.inner_steps, "fp32"))
         if whole and row.inner_steps == 30 and row.codec in WITHIN:
@@ -135,7 +135,9 @@ def _line(row: Row, found: Found) -> list[str]:
     results = found[row]
     one = found.get(Row(ONE, row.inner))
     losses = [each.val_loss for each in results]
-    outer = "" if row.outer is None else ", outer {:g}, {:g}".format(*row.outer)
+    outer = (
+        "" if row.outer == PLAIN else ", outer {:g}, {:g}".format(*row.outer) if row.outer else ", default"
+    )
     return [
         row.method + outer,
         row.inner,
