@@ -12,7 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from tests.bench.training import report
-from tests.bench.training.others import unavailable
+from tests.bench.training.others import install, unavailable
 from tests.bench.training.recipe import SIZES, Row, Size, rows
 from tests.bench.training.results import Result, Results
 from tests.bench.training.running import train
@@ -34,7 +34,7 @@ trains the chosen ones in any case.
 Ours is trained in one process, node after node: tests hold that to the very bits of a live swarm, and the
 bytes to what a live swarm sends. So its loss and bytes are a swarm's, and its inner / wall is what is left
 after codec, mean, outer step and checkpoint, not after a network. Others run as real processes on loopback.
-torchft and Flower need environments of their own: scripts/bench train --install.
+torchft needs an environment of its own: scripts/bench train --install.
 
 Exit codes: 0 every figure was reached, 1 one was missed (--quick judges nothing), 2 bad usage, 130
 interrupted.
@@ -49,7 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--size",
         choices=SIZES,
         default="small",
-        help="small (the default): some 20 s of processor time per row and seed; full: six times that; quick: 5 s",
+        help="small (default): some 20 s of processor time per row and seed; full: 2 minutes; quick: 5 s",
     )
     parser.add_argument(
         "--quick", action="store_const", dest="size", const="quick", help="the same as --size quick"
@@ -63,13 +63,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--markdown", type=Path, metavar="FILE", help="write the table between the markers in this document"
     )
-    parser.add_argument(
-        "--install", action="store_true", help="fetch torchft and Flower, and do nothing else"
-    )
+    parser.add_argument("--install", action="store_true", help="fetch torchft, and do nothing else")
 
 
 def run(options: argparse.Namespace) -> int:
     size = SIZES[options.size]
+    if options.install:
+        install(options.folder)
+        return 0
     if options.list:
         print("\n".join(f"{row.name:32} {unavailable(row, options.folder)}".rstrip() for row in rows()))
         return 0

@@ -122,7 +122,14 @@ def _server(row: Row, size: Size, folder: Path, place: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [_lighthouse(home), "--min_replicas", str(size.nodes), "--bind", f"127.0.0.1:{port}"]
+    command = [
+        str(home / "bin/python"),
+        str(_lighthouse(home)),
+        "--min_replicas",
+        str(size.nodes),
+        "--bind",
+        f"127.0.0.1:{port}",
+    ]
     patient = ["--heartbeat_timeout_ms", "60000"]
     with (place / "lighthouse").open("wb") as output:
         child = subprocess.Popen([*command, *patient], stdout=output, stderr=output)

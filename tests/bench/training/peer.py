@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,7 @@ class Place:
         job: What they do.
         size: How much.
         row: By which means.
+        before_round: Called between two rounds with the number of the one to come.
     """
 
     def __init__(self, folder: Path, number: int) -> None:
@@ -67,6 +69,7 @@ class Place:
         self.job = Job(**json.loads((folder / "job.json").read_text(encoding="utf-8")))
         self.size: Size = SIZES[self.job.size]
         self.row: Row = row_called(self.job.row)
+        self.before_round: Callable[[int], None] = lambda round_id: None
 
     @property
     def run(self) -> RunConfig:
@@ -115,7 +118,7 @@ class GlooTrainer(InnerTrainer):
         dist.all_reduce(flat)
         flat /= dist.get_world_size()
         sizes = [gradient.numel() for gradient in gradients]
-        for gradient, mean in zip(gradients, flat.split(sizes), strict=True):
+        for gradient, mean in zip(gradients, torch.split(flat, sizes), strict=True):
             gradient.copy_(mean.view_as(gradient))
         self.sync_s += time.perf_counter() - began
         return super()._clip()
@@ -131,6 +134,8 @@ def train(place: Place, trainer: InnerTrainer) -> tuple[float, float]:
     began = time.perf_counter()
     for step in range(place.job.steps):
         if inner_steps > 1 and step % inner_steps == 0:
+            if step:
+                place.before_round(step // inner_steps + 1)
             stream = corpus.stream(place.job.seed, name, step // inner_steps + 1)
         step_began = time.perf_counter()
         trainer.step([stream.batch(size.batch_size, size.model.seq_len)], step)
@@ -167,6 +172,7 @@ def gloo(place: Place) -> Iterator[tuple[InnerTrainer, nn.Module]]:
 def hivemind(place: Place) -> Iterator[tuple[InnerTrainer, nn.Module]]:
     """hivemind.Optimizer with local updates: parameters are averaged once all have taken H steps together."""
     import hivemind as hm
+    from hivemind.compression import Float16Compression
 
     model, trainer = _model(place)
     first = [] if place.number == 0 else json.loads(place.hear("address", 0))
@@ -183,13 +189,21 @@ def hivemind(place: Place) -> Iterator[tuple[InnerTrainer, nn.Module]]:
         delay_state_averaging=False,
         matchmaking_time=_HIVEMIND_MATCHMAKING_S,
         averaging_timeout=60.0,
-        state_averaging_compression=hm.Float16Compression(),
+        state_averaging_compression=Float16Compression(),
         tracker_opts={"min_refresh_period": 0.1, "default_refresh_period": 0.3, "max_refresh_period": 1.0},
     )
-    trainer._optimizers[:] = [optimizer]
+    trainer._optimizers[:] = [_stepping(optimizer, trainer._optimizers[0].param_groups)]
+
+    def wait(round_id: int) -> None:
+        # It counts samples in the background, every few 100 ms: so short a round would be over long before.
+        place.meet(f"round-{round_id}")
+        while not optimizer.tracker.ready_to_update_epoch:
+            time.sleep(0.05)
+
+    place.before_round = wait
     try:
         yield trainer, model
-        print(f"epochs: {optimizer.local_epoch}")
+        print(f"epochs: {optimizer.local_epoch}", flush=True)
     finally:
         optimizer.shutdown()
         dht.shutdown()
@@ -198,11 +212,15 @@ def hivemind(place: Place) -> Iterator[tuple[InnerTrainer, nn.Module]]:
 @contextmanager
 def torchft(place: Place) -> Iterator[tuple[InnerTrainer, nn.Module]]:
     """torchft's DiLoCo, in one fragment or in two that take turns."""
-    from torch.distributed import TCPStore
-    from torchft import DiLoCo, Manager, ProcessGroupGloo
+    import torch.distributed as dist
+    from torchft.local_sgd import DiLoCo
+    from torchft.manager import Manager
+    from torchft.process_group import ProcessGroupGloo
 
     model, trainer = _model(place)
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store: Any = dist.TCPStore(  # type: ignore[attr-defined]
+        "127.0.0.1", 0, is_master=True, wait_for_workers=False
+    )
     outer = place.run.outer
     fragments = [model]
     if place.row.method == "torchft streaming":
@@ -240,6 +258,11 @@ def torchft(place: Place) -> Iterator[tuple[InnerTrainer, nn.Module]]:
             yield trainer, model
     finally:
         manager.shutdown(wait=False)
+
+
+def _stepping(optimizer: Any, param_groups: list[dict[str, Any]]) -> Any:
+    # hivemind.Optimizer shows copies of its groups: a learning rate set there would change nothing.
+    return SimpleNamespace(step=optimizer.step, param_groups=param_groups)
 
 
 class _Fragment(nn.Module):

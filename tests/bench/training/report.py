@@ -93,15 +93,15 @@ def figures(found: Found) -> list[Figure]:
 
 
 def _others(found: Found) -> list[Figure]:
-    # Against whoever trained beside us with the same H: the best of ours that sends no more bytes.
+    # Against whoever trained beside us: the best of ours that sends no more bytes.
     made = []
     for row, results in found.items():
-        if row.method in (OURS, ONE):
+        if row.method in (OURS, ONE, "gloo"):
             continue
         rivals = [
             ours
             for other, ours in found.items()
-            if other.method == OURS and (other.inner, other.inner_steps) == (row.inner, row.inner_steps)
+            if (other.method, other.inner) == (OURS, row.inner)
             if ours[0].sent_bytes <= results[0].sent_bytes
         ]
         if rivals:

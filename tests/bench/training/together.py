@@ -37,24 +37,19 @@ def held_out_loss(size: Size, weights: Flat) -> float:
 def train(row: Row, size: Size, seed: int) -> Result:
     """Train a row that needs no second process."""
     torch.set_num_threads(1)
-    return _ours(row, size, seed) if row.method == OURS else _large_batch(row, size, seed)
+    return _ours(row, size, seed) if row.method == OURS else large_batch(row, size, seed, size.steps)
 
 
-def large_batch_trainer(row: Row, size: Size, seed: int) -> tuple[InnerTrainer, FlatView]:
-    """Build a model and what trains it, for one process or for each of several."""
-    run = row.run(size, seed)
-    model = build_model(size.model, seed)
-    return InnerTrainer(model, run, node(size), CPU), FlatView(model)
-
-
-def _large_batch(row: Row, size: Size, seed: int) -> Result:
+def large_batch(row: Row, size: Size, seed: int, steps: int) -> Result:
+    """Take some steps with all nodes' batches as one."""
     # A step's gradient is the mean over all nodes' batches: what data-parallel training computes.
-    trainer, view = large_batch_trainer(row, size, seed)
+    model = build_model(size.model, seed)
+    trainer, view = InnerTrainer(model, row.run(size, seed), node(size), CPU), FlatView(model)
     corpus = open_corpus(node(size).data, seq_len=size.model.seq_len)
     streams = [corpus.stream(seed, name, 1) for name in node_ids(size)]
     began = time.perf_counter()
     train_s = 0.0
-    for step in range(size.steps):
+    for step in range(steps):
         step_began = time.perf_counter()
         trainer.step([stream.batch(size.batch_size, size.model.seq_len) for stream in streams], step)
         train_s += time.perf_counter() - step_began
@@ -66,7 +61,7 @@ def _large_batch(row: Row, size: Size, seed: int) -> Result:
         seed=seed,
         digest=row.digest(size, seed),
         val_loss=held_out_loss(size, weights),
-        sent_bytes=ring_bytes(view.num_elements, size.nodes) * size.steps,
+        sent_bytes=ring_bytes(view.num_elements, size.nodes) * steps,
         train_s=train_s,
         wall_s=wall_s,
         parameters=view.num_elements,
