@@ -5,6 +5,7 @@ python -m tests.learning.hostile 1000000 0      so many of them, from this seed:
 
 from __future__ import annotations
 
+import random
 import sys
 import time
 import tracemalloc
@@ -39,6 +40,7 @@ class Fuzzer:
     def __init__(self, seed: int) -> None:
         self.refused: Counter[str] = Counter()
         self.taken: Counter[str] = Counter()
+        self._random = random.Random(seed)
         self._rng = np.random.default_rng(seed)
         self._good = {
             (codec.name, n): [codec.encode(self._values(n)) for _ in range(4)]
@@ -48,13 +50,13 @@ class Fuzzer:
 
     def throw(self, codec: Codec) -> None:
         """Throw one payload; AssertionError, or whatever the codec raises, when it is not dealt with."""
-        rng = self._rng
+        chance = self._random
         # Long ones are rarer: they take most of the time and have no edges that short ones lack.
-        n = LENGTHS[int(rng.integers(len(LENGTHS) if rng.random() < 0.1 else _SHORT))]
+        n = LENGTHS[chance.randrange(len(LENGTHS) if chance.random() < 0.1 else _SHORT)]
         payload = self._damaged(codec, n)
         into = np.full(n, 0.5, np.float32)
         try:
-            if rng.random() < 0.5:
+            if chance.random() < 0.5:
                 codec.decode_into(payload, into)
             else:
                 codec.accumulate(payload, n, 0.25, into)
@@ -66,20 +68,19 @@ class Fuzzer:
             self.taken[codec.name] += 1
 
     def _damaged(self, codec: Codec, n: int) -> bytes:
-        rng = self._rng
-        good = self._good[codec.name, n][int(rng.integers(4))]
-        kind = int(rng.integers(6))
+        chance = self._random
+        good = chance.choice(self._good[codec.name, n])
+        kind = chance.randrange(6)
         if kind == 0:
-            return rng.bytes(int(rng.integers(0, 2 * len(good) + 9)))
+            return chance.randbytes(chance.randrange(2 * len(good) + 9))
         if kind == 1:
-            return rng.bytes(len(good))
-        payload = bytearray(good)
+            return chance.randbytes(len(good))
         if kind == 2:  # cut or lengthened
-            return bytes(payload[: int(rng.integers(0, len(good) + 1))] + rng.bytes(int(rng.integers(3))))
-        for _ in range(int(rng.integers(1, 5))):
-            if payload:
-                where = int(rng.integers(len(payload) if kind < 5 else min(len(payload), 16)))
-                payload[where] = int(rng.choice((0, 1, 0x7F, 0x80, 0xFF, int(rng.integers(256)))))
+            return good[: chance.randrange(len(good) + 1)] + chance.randbytes(chance.randrange(3))
+        payload = bytearray(good)
+        for _ in range(chance.randrange(1, 5) if payload else 0):
+            where = chance.randrange(len(payload) if kind < 5 else min(len(payload), 16))
+            payload[where] = chance.choice((0, 1, 0x7F, 0x80, 0xFF, chance.randrange(256)))
         return bytes(payload)
 
     def _values(self, n: int) -> np.ndarray:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.live
 PEERS = 3
 
 
-@pytest.mark.parametrize(("codec", "saved"), [("int4", 7), ("topk", 20)])
+@pytest.mark.parametrize(("codec", "saved"), [("int2", 9), ("topk", 20)])
 def test_a_swarm_with_a_lossy_codec_commits_the_same_bits_and_learns(
     codec: CodecName, saved: float, tmp_path: Path
 ) -> None:
