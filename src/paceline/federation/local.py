@@ -42,8 +42,8 @@ from paceline.peer.learner import Learner
 class LocalTrainingProvider(UpdateProvider):
     """Nodes in this process that train one after the other, from one anchor, each on its own stream of data.
 
-    What a node reports is its pseudo-gradient, anchor − local weights, as float32 arrays by parameter name: as
-    the others decode it from the run's codec, and with what the codec lost of the last one where it loses
+    What a node reports is its pseudo-gradient, anchor − local weights, as float32 arrays by parameter name,
+    as the others decode it from the run's codec, together with what that lost of the last one where it loses
     much. Their mean, the coordinator's state, goes the codec's way back in `receive_state`, to every node's
     outer step. A swarm weights that mean by samples; the plain mean is the same as long as nobody skips a
     step.

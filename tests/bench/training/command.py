@@ -7,7 +7,7 @@ import fnmatch
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -132,14 +132,19 @@ def _train_all(due: list[tuple[Row, int]], size: Size, results: Results, jobs: i
     try:
         work = {pool.submit(train, row, size, seed, results.folder): (row, seed) for row, seed in due}
         for done, future in enumerate(as_completed(work), start=1):
-            result = future.result()
-            results.save(result, size)
+            told = _outcome(future, *work[future], size, results)
             took = time.monotonic() - began
             left = took / done * (len(due) - done)
-            say(
-                f"{took:6.0f} s  {done} of {len(due)}  {result.row} seed {result.seed}: "
-                f"{result.val_loss:.4f} nats per byte, {result.sent_bytes / 1e6:.2f} MB; "
-                f"about {left:.0f} s left"
-            )
+            say(f"{took:6.0f} s  {done} of {len(due)}  {told}; about {left:.0f} s left")
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _outcome(future: Future[Result], row: Row, seed: int, size: Size, results: Results) -> str:
+    try:
+        result = future.result()
+    except RuntimeError as error:  # somebody else's process failed: the other rows are none the worse
+        return f"{row.name} seed {seed} failed: {error}"
+    results.save(result, size)
+    sent = f"{result.sent_bytes / 1e6:.2f} MB"
+    return f"{row.name} seed {seed}: {result.val_loss:.4f} nats per byte, {sent}"
