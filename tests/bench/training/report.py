@@ -93,7 +93,7 @@ def figures(found: Found) -> list[Figure]:
 
 
 def _others(found: Found) -> list[Figure]:
-    # Against whoever trained beside us: the best of ours that sends no more bytes.
+    # Against whoever trained beside us with the same optimizers: the best of ours that sends no more bytes.
     made = []
     for row, results in found.items():
         if row.method in (OURS, ONE, "gloo"):
@@ -101,7 +101,7 @@ def _others(found: Found) -> list[Figure]:
         rivals = [
             ours
             for other, ours in found.items()
-            if (other.method, other.inner) == (OURS, row.inner)
+            if (other.method, other.inner, other.outer) == (OURS, row.inner, row.outer)
             if ours[0].sent_bytes <= results[0].sent_bytes
         ]
         if rivals:
