@@ -46,6 +46,7 @@ def recipe(text: Path, **overlap: object) -> SwarmConfig:
     run = RunConfig.model_validate(
         {
             "name": "overlap",
+            "codec": "fp32",
             "inner_steps": H,
             "rounds": TURNS * int(str(overlap.get("fragments", 1))),
             "expected_peers": NODES,
