@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from tests.bench import averaging, monitor
+from tests.bench import averaging, monitor, sync
 from tests.bench.timing import Comparison, table
 
 _MISSED = 1
@@ -20,6 +20,7 @@ _EPILOG = """\
   scripts/bench average
   scripts/bench average --elements 100000 --repetitions 21 --json runs/average.json
   scripts/bench monitor --pairs 20 --json runs/monitor.json
+  scripts/bench sync --codecs fp32,int8,topk --link 1gbit --json runs/sync.json
 
 Each figure is measured by turns with its reference, A B A B, in one run: a busy machine slows both alike.
 The ratio is what counts (docs/performance.md); milliseconds depend on the machine and the day.
@@ -38,7 +39,7 @@ class Benchmark(Protocol):
     def measure(self, options: argparse.Namespace, /) -> Iterator[Comparison]: ...
 
 
-BENCHMARKS: dict[str, Benchmark] = {"average": averaging, "monitor": monitor}
+BENCHMARKS: dict[str, Benchmark] = {"average": averaging, "monitor": monitor, "sync": sync}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
