@@ -35,6 +35,7 @@ from paceline.core.events import (
     StepSkipped,
     WentBackToAnchor,
 )
+from paceline.core.nicknames import named
 from paceline.telemetry import JsonlSink, LogSink, describe, fan_out
 from paceline.telemetry.lines import _LINES
 from tests.core.history import peers
@@ -50,7 +51,8 @@ REDUCED: dict[str, Any] = {
 }
 DONE = StepDone(round_id=3, inner_step=4, of_steps=20, loss=2.5, tokens=1024, seconds=0.5)
 EXAMPLES: dict[str, Event] = {
-    "run demo-1, round 3: up on cpu with 1,200,000 weights, metrics at 127.0.0.1:9000": PeerStarted(
+    f"{named(ME)} is up in run demo-1, round 3: 1,200,000 weights on cpu, "
+    "metrics at 127.0.0.1:9000": PeerStarted(
         peer_id=ME,
         run_id="demo-1",
         multiaddrs=("/ip4/127.0.0.1/tcp/1",),
@@ -65,13 +67,13 @@ EXAMPLES: dict[str, Event] = {
     ),
     "round 3: too many skipped steps, back to the anchor": WentBackToAnchor(round_id=3),
     "round 3: reduce": PhaseChanged(round_id=3, phase="reduce"),
-    f"{OTHER[-6:]} is at the front in term 7": CoordinatorChanged(term=7, coordinator=OTHER, is_me=False),
+    f"{named(OTHER)} is at the front in term 7": CoordinatorChanged(term=7, coordinator=OTHER, is_me=False),
     "this peer is at the front in term 8": CoordinatorChanged(term=8, coordinator=ME, is_me=True),
     "round 3: attempt 1 of term 7 planned with 4 members": RoundPlanned(
         round_id=3, term=7, attempt=1, members=4
     ),
     "round 3: attempt 1 averaged in 1.2 s (3.5 MB sent, 2.0 MB received)": ReduceEnded(**REDUCED),
-    f"round 3: attempt 1 failed after 1.2 s: a stream stood still (blamed: {OTHER[-6:]})": ReduceEnded(
+    f"round 3: attempt 1 failed after 1.2 s: a stream stood still (blamed: {named(OTHER)})": ReduceEnded(
         **{**REDUCED, "complete": False}, cause="a stream stood still", blamed=OTHER
     ),
     "round 3: attempt 1 failed after 1.2 s: incomplete": ReduceEnded(**{**REDUCED, "complete": False}),
@@ -85,11 +87,11 @@ EXAMPLES: dict[str, Event] = {
     "round 3: these weights (abababab) are not the committed ones (cdcdcdcd); repairing": DriftDetected(
         round_id=3, ours="ab" * 32, theirs="cd" * 32
     ),
-    f"state of round 3 fetched: 9.6 MB from {ME[-6:]}, {OTHER[-6:]} in 0.5 s": StateFetched(
+    f"state of round 3 fetched: 9.6 MB from {named(ME)}, {named(OTHER)} in 0.5 s": StateFetched(
         round_id=3, size_bytes=9_600_000, seconds=0.5, donors=(ME, OTHER)
     ),
     "state could not be fetched, trying again: nobody has it": RepairFailed(cause="nobody has it"),
-    f"{OTHER} gave no usable state or history: chunk 3 is not what was committed": DonorDropped(
+    f"{named(OTHER)} gave no usable state or history: chunk 3 is not what was committed": DonorDropped(
         peer_id=OTHER, cause="chunk 3 is not what was committed"
     ),
     "the run log is damaged; the old files are kept in runs/node/aside/1": SetAside(
@@ -97,7 +99,7 @@ EXAMPLES: dict[str, Event] = {
     ),
     "waiting: 1 of the 3 peers that a round needs are here": QuorumMissing(got=1, needed=3),
     "round 3: no end after 140 s of waiting, though enough peers are here; "
-    f"following {OTHER[-6:]} in term 7": RoundStalled(round_id=3, seconds=140.2, term=7, coordinator=OTHER),
+    f"following {named(OTHER)} in term 7": RoundStalled(round_id=3, seconds=140.2, term=7, coordinator=OTHER),
     "round 3: no end after 170 s of waiting, though enough peers are here; "
     "following nobody in term 7": RoundStalled(round_id=3, seconds=170.2, term=7, coordinator=""),
     "round 3: 480 credits": CreditsCounted(round_id=3, balance=480),

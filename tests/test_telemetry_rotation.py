@@ -92,3 +92,13 @@ def test_a_file_that_was_emptied_is_followed_from_its_beginning(path: Path) -> N
     with JsonlSink(path) as sink:
         sink(step(2))
     assert read(tail) == [2]
+
+
+@pytest.mark.parametrize("time", ["NaN", "Infinity", "1e999", "1" + "0" * 400])
+def test_an_event_at_a_time_that_is_none_is_passed_over(path: Path, time: str) -> None:
+    with JsonlSink(path) as sink:
+        sink(step(1))
+    head, _, rest = path.read_text().partition(",")
+    assert head.startswith('{"time":')
+    path.write_text(f'{{"time":{time},{rest}{head},{rest}')
+    assert read(EventTail(path)) == [1]

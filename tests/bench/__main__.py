@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from tests.bench import averaging, monitor, sync
+from tests.bench import averaging, codecs, monitor, sync
 from tests.bench.timing import Comparison, table
 
 _MISSED = 1
 _EPILOG = """\
   scripts/bench average
   scripts/bench average --elements 100000 --repetitions 21 --json runs/average.json
+  scripts/bench codecs --threads 1
   scripts/bench monitor --pairs 20 --json runs/monitor.json
   scripts/bench sync --codecs fp32,int8,topk --link 1gbit --json runs/sync.json
 
@@ -39,7 +40,12 @@ class Benchmark(Protocol):
     def measure(self, options: argparse.Namespace, /) -> Iterator[Comparison]: ...
 
 
-BENCHMARKS: dict[str, Benchmark] = {"average": averaging, "monitor": monitor, "sync": sync}
+BENCHMARKS: dict[str, Benchmark] = {
+    "average": averaging,
+    "codecs": codecs,
+    "monitor": monitor,
+    "sync": sync,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from paceline.core.config import CodecName
 from tests.bench.__main__ import BENCHMARKS, main
 from tests.bench.timing import Comparison, by_turns, table
 
@@ -44,6 +46,15 @@ def test_the_average_benchmark_runs_and_writes_its_figures(tmp_path: Path) -> No
     assert found["benchmark"] == "average"
     assert [len(each["ours_s"]) for each in found["comparisons"]] == [1] * 6
     assert all(each["ratio"] > 0 for each in found["comparisons"])
+
+
+def test_the_codec_benchmark_measures_three_things_for_every_codec(tmp_path: Path) -> None:
+    path = tmp_path / "codecs.json"
+    assert main(["codecs", "--elements", "1000", "--repetitions", "1", "--json", str(path)]) == 0
+    names = [each["name"].split() for each in json.loads(path.read_text())["comparisons"]]
+    assert names == [
+        [codec, work] for codec in get_args(CodecName) for work in ("encode", "decode", "accumulate")
+    ]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in BENCHMARKS)])

@@ -18,6 +18,7 @@ from paceline.core.errors import (
     PacelineError,
     SeedsUnreachable,
 )
+from paceline.core.nicknames import named
 from paceline.ledger import Ledger
 from paceline.peer.settings import load_handout, load_swarm
 from tests.cli.conftest import Paceline
@@ -220,7 +221,8 @@ def test_credits_are_counted_from_the_longest_log(paceline: Paceline, tmp_path: 
     log_in(tmp_path / "peer-2", rounds=4)
     code, out, _ = paceline("credits", ".")
     assert code == 0
-    assert [line.split() for line in out.splitlines()[1:]] == [[key.peer_id, "32", "33.3%"] for key in KEYS]
+    expected = [[*named(key.peer_id).split(), "32", "33.3%", key.peer_id] for key in KEYS]
+    assert [line.split() for line in out.splitlines()[1:]] == expected
 
 
 def test_a_checkpoint_that_is_none_is_exit_code_1(paceline: Paceline, tmp_path: Path) -> None:

@@ -9,12 +9,20 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 
+from paceline.cli.app import app
+from paceline.cli.doctor import _line
+from paceline.core.config import RunConfig
 from paceline.network.identity import hold, load_or_create
-from paceline.peer.checkup import Checkup, Subject, checks
+from paceline.peer.bundle import MOST_LINES, save_bundle
+from paceline.peer.checkup import Checkup, Finding, Subject, checks
+from paceline.peer.folders import StateFolder
 from paceline.peer.settings import load_node
 from tests.cli.conftest import Paceline
 
+GUIDE = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text()
 QUICK = ("python", "packages", "identity", "ports")
 
 
@@ -89,6 +97,54 @@ def test_what_the_operator_wrote_wrong_is_told_before_anything_is_tried(
     code, out, err = paceline(*arguments.split())
     assert (code, out) == (2, "")
     assert err.startswith(told)
+
+
+def every_check(folder: Path) -> list[str]:
+    """The names of all checks, those included that only a run or a log gives reason for."""
+    subject = Subject(load_node(None, [f"state_dir={folder}"]), "/ip4/127.0.0.1/tcp/1")
+    StateFolder(folder).log.touch()
+    return [check.name for check in checks(subject)]
+
+
+def test_the_guide_names_every_check_in_its_order_and_no_other(tmp_path: Path) -> None:
+    told = GUIDE.partition("## The checks")[2].partition("\n## ")[0]
+    assert re.findall(r"(?m)^\| `([a-z ]+)` \|", told) == every_check(tmp_path)
+
+
+def test_the_guide_knows_every_option_and_no_other() -> None:
+    commands = get_command(app)
+    assert isinstance(commands, TyperGroup)
+    options = {part for parameter in commands.commands["doctor"].params for part in parameter.opts}
+    used = set(re.findall(r"(?<![\w-])--[a-z]+(?:-[a-z]+)*", GUIDE))
+    foreign = {"--shm-size"}
+    assert used - foreign == {option for option in options if option.startswith("--")}
+
+
+def test_the_guide_lists_the_files_of_a_bundle(tmp_path: Path) -> None:
+    told = GUIDE.partition("## A bug report")[2].partition("\n## ")[0]
+    listed = re.findall(r"(?m)^\| `([a-zA-Z.]+)` \|", told)
+    node, checkup = (
+        load_node(None, [f"state_dir={tmp_path}"]),
+        Checkup(version="0", at=0, healthy=True, findings=()),
+    )
+    StateFolder(tmp_path).events.write_text("{}\n")
+    StateFolder(tmp_path).output.write_text("a line\n")
+    assert listed == save_bundle(tmp_path / "report.zip", checkup, node, RunConfig())
+    assert f"{MOST_LINES} lines at most" in told
+
+
+def test_the_guide_shows_findings_as_they_are_printed(tmp_path: Path) -> None:
+    shown = re.findall(r"(?m)^(ok|warn|fail) +(\S.{12}\S?) *(\S.*)$", GUIDE)
+    assert len(shown) == 16
+    for status, check, said in shown:
+        assert check.strip() in every_check(tmp_path)
+        finding = Finding(check=check.strip(), status=status, said=said)
+        assert str(_line(finding)) in GUIDE
+
+
+def test_the_guide_shows_a_document_of_the_format_that_is_printed() -> None:
+    (document,) = re.findall(r"```json\n(.*?)```", GUIDE, re.DOTALL)
+    assert Checkup.model_validate_json(document).model_dump_json(indent=2) == document.strip()
 
 
 def test_a_swarm_that_can_not_be_reached_fails_and_the_rest_is_still_looked_at(paceline: Paceline) -> None:

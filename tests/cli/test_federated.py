@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from paceline import ledger
 from paceline.cli.app import app
+from paceline.core.nicknames import named, nickname
 from paceline.federation.folder import SessionFolder
 from paceline.federation.history import sessions
 from paceline.federation.session import Session
@@ -71,7 +72,7 @@ def test_init_shows_addresses_and_config_and_says_what_comes_next(paceline: Pace
     assert "recipe   5 rounds of 10 local steps, batches of 32, learning rate 0.0001\n" in out
     nodes = SessionFolder(path).read().nodes
     for number, peer_id in enumerate(nodes, start=1):
-        assert f"inproc://node-{number:03d}  {peer_id}" in out
+        assert re.search(rf"inproc://node-{number:03d}  {nickname(peer_id)} +{peer_id}$", out, re.MULTILINE)
     assert len(nodes) == 4
     assert out.endswith("next     paceline run --config train.json\n")
 
@@ -100,7 +101,7 @@ def test_run_trains_from_the_first_round_to_the_last_and_tells_what_came_out(pac
     assert re.search(r"^loss     0\.\d+ after the last round$", out, re.MULTILINE)
     assert f"samples  {5 * 3 * 10 * 32:,}\n" in out
     assert re.search(r"^duration \d+\.\d{4} s$", out, re.MULTILINE)
-    credited = re.findall(r"^node-00\d  \w{6} +(\S+)  33\.3%$", out, re.MULTILINE)
+    credited = re.findall(r"^node-00\d  [a-z]+-[a-z]+ \w{6} +(\S+)  33\.3%  \w{52}$", out, re.MULTILINE)
     assert credited == ["1,600"] * 3
     assert out.endswith(f"check it paceline verify {path}\n")
     found = ledger.verify(path / "log.sqlite")
@@ -241,7 +242,10 @@ def test_status_shows_a_round_with_the_credits_up_to_it(paceline: Paceline) -> N
     assert "samples  1,280 in this round, 2,560 so far\n" in out
     rows = [line.split() for line in out.splitlines() if line.startswith("node-")]
     nodes = SessionFolder(path).read().nodes
-    assert rows == [[f"node-00{number}", "320", "640", peer] for number, peer in enumerate(nodes, start=1)]
+    assert rows == [
+        [f"node-00{number}", *named(peer).split(), "320", "640", peer]
+        for number, peer in enumerate(nodes, start=1)
+    ]
 
 
 def test_status_of_round_0_names_the_nodes(paceline: Paceline) -> None:
@@ -294,7 +298,9 @@ def test_credits_and_verify_take_the_folder_of_a_session(paceline: Paceline) -> 
     code, out, _ = paceline("credits", "here")
     assert code == 0
     nodes = sorted(SessionFolder(Path("here")).read().nodes)
-    assert [line.split() for line in out.splitlines()[1:]] == [[node, "1,600", "25.0%"] for node in nodes]
+    assert [line.split() for line in out.splitlines()[1:]] == [
+        [*named(node).split(), "1,600", "25.0%", node] for node in nodes
+    ]
 
 
 def test_a_tampered_session_is_exit_code_1_with_the_round(paceline: Paceline) -> None:

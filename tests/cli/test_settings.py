@@ -50,7 +50,8 @@ def refusal(text: str, tmp_path: Path, *sets: str, name: str = "x.yaml") -> str:
         ("node: {device: gpu}", "x.yaml: node.device: found 'gpu', allowed: `auto`, `cpu`"),
         (
             "run: {codec: fp61}",
-            "x.yaml: run.codec: found 'fp61' (did you mean fp16?), allowed: 'fp32' or 'fp16'",
+            "x.yaml: run.codec: found 'fp61' (did you mean fp16?), allowed: 'fp32', 'fp16', 'bf16', 'int8', "
+            "'int4', 'int2' or 'topk'",
         ),
         (
             "run: {inner: {clip_norm: .inf}}",

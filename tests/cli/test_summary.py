@@ -12,6 +12,7 @@ from rich.console import Console
 from paceline.cli.progress import Progress, Rider
 from paceline.cli.summary import RunSummary, show, summarise, synchronous_bytes
 from paceline.core.events import Evaluated, ReduceEnded, RoundCommitted
+from paceline.core.nicknames import named, nickname
 from paceline.ledger import Ledger
 from paceline.peer.folders import RunFolder
 from tests.core.history import genesis_of, history, peers, run_of
@@ -71,7 +72,8 @@ def test_a_finished_run_is_summed_up(folder: RunFolder) -> None:
         "1 kB per peer",
         "120 kB, 120 times as much",
         "all logs verify and hold the same chain",
-        f"{KEYS[0].peer_id} (peer-1)",
+        f"peer-1  {named(KEYS[0].peer_id)} ",
+        KEYS[0].peer_id,
         str(folder.chart),
     ):
         assert words in text
@@ -91,7 +93,9 @@ def test_a_peer_that_died_is_named_with_its_reason_and_its_shorter_log_is_no_fai
     summary = summarise(progress, folder, 1.0)
     assert summary.success
     assert summary.ended_early == {"peer-2": "killed by SIGKILL"}
-    assert "peer-2 did not finish: killed by SIGKILL" in shown(summary, progress, folder)
+    assert f"peer-2 {nickname(KEYS[1].peer_id)} did not finish: killed by SIGKILL" in shown(
+        summary, progress, folder
+    )
 
 
 def test_a_log_that_does_not_verify_is_a_failure(folder: RunFolder) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from paceline.core.config import Handout, RunConfig
+from paceline.core.nicknames import nickname
+from paceline.network.identity import load_or_create
 from paceline.peer.folders import RunFolder
 from paceline.peer.settings import load_handout, save_handout
 from tests.live.swarms import descendants
@@ -79,6 +81,11 @@ def the_run(place: Path) -> RunFolder:
     return RunFolder(folder)
 
 
+def called(folder: RunFolder, number: int) -> str:
+    """What the lines of `up` call a peer."""
+    return f"peer-{number} {nickname(load_or_create(folder.peer(number).key).peer_id)}"
+
+
 def all_end(pids: set[int]) -> bool:
     """Wait until processes are gone; the last ones end as soon as they see that their parent did."""
     deadline = time.monotonic() + 15
@@ -98,12 +105,12 @@ def test_a_run_goes_on_without_a_killed_peer_and_sums_up_what_came_out(place: Pa
         (victim,) = leaders(process, settings)
         os.kill(victim, signal.SIGKILL)
         told = read_until(process, "the others go on")
-        assert told[-2].endswith("peer-3 ended: killed by SIGKILL")
+        assert told[-2].endswith(f"{called(folder, 3)} ended: killed by SIGKILL")
         assert told[-1].endswith(f"paceline join {folder.handout.relative_to(place)} --config {settings}")
         rest = "\n".join(read_until(process, "The model writes"))
         assert process.wait(120) == 0
     assert "all logs verify and hold the same chain" in rest
-    assert "peer-3 did not finish: killed by SIGKILL" in rest
+    assert f"{called(folder, 3)} did not finish: killed by SIGKILL" in rest
 
     summary = json.loads(folder.summary.read_text())
     assert summary["success"]
@@ -117,7 +124,7 @@ def test_a_run_goes_on_without_a_killed_peer_and_sums_up_what_came_out(place: Pa
     assert (verified.returncode, verified.stderr) == (0, "")
     assert verified.stdout.endswith("all 3 logs hold the same chain\n")
     counted = paceline(place, "credits", run)
-    assert sorted(line.split()[0] for line in counted.stdout.splitlines()[1:]) == sorted(summary["credits"])
+    assert sorted(line.split()[-1] for line in counted.stdout.splitlines()[1:]) == sorted(summary["credits"])
     written = paceline(place, "sample", run, "import ", "--bytes", "20")
     assert (written.returncode, written.stdout[:7]) == (0, "import ")
 
@@ -132,14 +139,16 @@ def test_a_killed_peer_comes_back_and_whoever_watches_is_told_why(place: Path) -
     with up(place, "--rounds", "5000") as process:
         read_until(process, "round 1 of 5000 committed by 3 peers")
         pids = descendants(process.pid)
-        supervisor, main = leaders(process, str(the_run(place).peer(3).settings.relative_to(place)))
+        folder = the_run(place)
+        third = called(folder, 3)
+        supervisor, main = leaders(process, str(folder.peer(3).settings.relative_to(place)))
         os.kill(main, signal.SIGKILL)
-        told = read_until(process, "peer-3 ended: ")
-        assert told[-1].endswith("peer-3 ended: killed by SIGKILL; starts again in 1 s (restart 1)")
-        read_until(process, "peer-3: run small-")
+        told = read_until(process, f"{third} ended: ")
+        assert told[-1].endswith(f"{third} ended: killed by SIGKILL; starts again in 1 s (restart 1)")
+        read_until(process, " is up in run small-")
         read_until(process, "committed by 3 peers")
         os.kill(supervisor, signal.SIGKILL)
-        assert read_until(process, "peer-3 ended: ")[-1].endswith("peer-3 ended: killed by SIGKILL")
+        assert read_until(process, f"{third} ended: ")[-1].endswith(f"{third} ended: killed by SIGKILL")
         assert read_until(process, "the others go on")[-1].endswith("--supervised")
         pids |= descendants(process.pid)
         process.send_signal(signal.SIGINT)

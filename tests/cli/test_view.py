@@ -31,6 +31,7 @@ from paceline.core.events import (
     RoundCommitted,
     StepDone,
 )
+from paceline.core.nicknames import named
 from tests.core.history import peers
 
 FIRST, SECOND = (key.peer_id for key in peers(2))
@@ -108,7 +109,7 @@ def test_an_attempt_that_all_members_void_counts_once() -> None:
 
 
 def test_the_front_is_whom_peers_came_to_follow_last() -> None:
-    assert progress_after(*RUNNING).front_name == "peer-1"
+    assert progress_after(*RUNNING).front_name == "peer-1 proud-mustang"
 
 
 def test_a_peer_that_is_gone_no_longer_counts_towards_the_speed() -> None:
@@ -154,7 +155,7 @@ def test_every_restart_is_told_with_its_reason() -> None:
 
 
 def rendered(progress: Progress, lines: list[str] | None = None) -> str:
-    screen = Console(file=io.StringIO(), width=110, force_terminal=False)
+    screen = Console(file=io.StringIO(), width=110)
     screen.print(draw(progress, 75.0, lines or []))
     assert isinstance(screen.file, io.StringIO)
     return screen.file.getvalue()
@@ -163,9 +164,9 @@ def rendered(progress: Progress, lines: list[str] | None = None) -> str:
 def test_the_picture_shows_round_speed_every_peer_and_who_is_at_the_front() -> None:
     title, _, _, *rows = rendered(progress_after(*RUNNING), ["something happened"]).splitlines()
     assert f"{RUN.run_id}   round 2 of 3   1,000 tokens/s   1:15" in title
-    assert rows[0].split()[:4] == ["▸", "peer-1", "train", "2"]
+    assert rows[0].split()[:6] == ["▸", "peer-1", *named(FIRST).split(), "train", "2"]
     assert rows[0].split()[-4:] == ["0/10", "3.000", "1,000", "80"]
-    assert rows[1].split()[:2] == ["peer-2", "starting"] or rows[1].split()[:2] == ["peer-2", "up"]
+    assert rows[1].split()[:4] == ["peer-2", *named(SECOND).split(), "up"]
     assert rows[-2].endswith("2.750 nats per byte")
     assert rows[-1] == "something happened"
 
@@ -183,7 +184,8 @@ def test_a_sparkline_goes_from_the_least_to_the_largest() -> None:
 
 def test_a_round_is_summed_up_in_one_line() -> None:
     assert round_line(progress_after(*RUNNING), 1) == (
-        "round 1 of 3 committed by 2 peers, loss 2.500, validation 2.750, 1,000 tokens/s, peer-1 at the front"
+        "round 1 of 3 committed by 2 peers, loss 2.500, validation 2.750, 1,000 tokens/s, "
+        "peer-1 proud-mustang at the front"
     )
 
 
@@ -233,9 +235,9 @@ def test_what_several_peers_report_is_told_once() -> None:
 
 def test_who_is_at_the_front_is_told_by_the_name_that_people_know_here() -> None:
     telling, led = Telling(), CoordinatorChanged(term=2, coordinator=FIRST, is_me=False)
-    assert telling.line("peer-2", led) == f"{FIRST[-6:]} is at the front in term 2"
+    assert telling.line("peer-2", led) == f"{named(FIRST)} is at the front in term 2"
     telling.line("peer-1", started(FIRST))
-    assert telling.line("peer-2", led) == "peer-1 is at the front in term 2"
+    assert telling.line("peer-2", led) == "peer-1 proud-mustang is at the front in term 2"
     assert telling.line("peer-1", led) == ""
 
 

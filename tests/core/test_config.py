@@ -16,6 +16,7 @@ from paceline.core.config import (
     MetricsConfig,
     MuonConfig,
     NodeConfig,
+    OuterConfig,
     RunConfig,
     SwarmConfig,
     TextData,
@@ -60,7 +61,7 @@ def test_configuration_can_not_be_edited_in_place(model: type[BaseModel]) -> Non
         (RunConfig, {"inner_steps": 0}),
         (RunConfig, {"rounds": 0}),
         (RunConfig, {"expected_peers": MAX_MEMBERS + 1}),
-        (RunConfig, {"codec": "int8"}),
+        (RunConfig, {"codec": "int3"}),
         (RunConfig, {"outer": {"lr": 0}}),
         (RunConfig, {"outer": {"momentum": 1}}),
         (RunConfig, {"outer": 3}),
@@ -143,6 +144,13 @@ def test_the_outer_step_follows_the_number_of_peers(peers_expected: int, lr: flo
 @pytest.mark.parametrize(("rounds", "momentum"), [(1, 0.5), (19, 0.5), (20, 0.9), (500, 0.9)])
 def test_the_outer_momentum_follows_the_number_of_rounds(rounds: int, momentum: float) -> None:
     assert RunConfig(rounds=rounds).outer.momentum == momentum
+
+
+def test_top_k_takes_the_whole_mean_without_momentum_unless_told_otherwise() -> None:
+    assert RunConfig(codec="topk", rounds=100).outer == OuterConfig(lr=1.0, momentum=0.0)
+    told = RunConfig.model_validate({"codec": "topk", "outer": {"momentum": 0.5}})
+    assert told.outer == OuterConfig(lr=1.0, momentum=0.5)
+    assert RunConfig(codec="int2").outer == RunConfig(codec="fp32").outer
 
 
 def test_an_outer_step_that_is_given_is_kept() -> None:

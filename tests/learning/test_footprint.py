@@ -21,6 +21,12 @@ def test_anchor_momentum_and_buffer_are_twelve_bytes_per_weight_and_adamw_sixtee
     assert needed.device_bytes == needed.inner_bytes + needed.activation_bytes
 
 
+def test_a_codec_that_needs_feedback_takes_four_bytes_per_weight_more() -> None:
+    parameters = num_parameters(MODEL)
+    assert footprint(RunConfig(model=MODEL, codec="topk"), NODE).shared_bytes == 16 * parameters
+    assert footprint(RunConfig(model=MODEL, codec="int4"), NODE).shared_bytes == 12 * parameters
+
+
 def test_muon_keeps_one_number_less_for_each_weight_of_the_hidden_matrices() -> None:
     muon = RunConfig(model=MODEL, inner=InnerConfig(optimizer=MuonConfig()))
     others = 256 * MODEL.dim + MODEL.dim * (2 * MODEL.layers + 1)  # the embedding, and the norms

@@ -16,6 +16,7 @@ import pytest
 
 from paceline.core.config import Handout, PaceConfig
 from paceline.core.events import PeerStarted, PeerStopped
+from paceline.core.nicknames import named
 from paceline.core.signing import SigningKey
 from paceline.peer.child import Child
 from paceline.peer.folders import StateFolder
@@ -135,7 +136,7 @@ def test_a_process_with_a_copied_key_is_refused_and_the_original_goes_on(
 ) -> None:
     refusal = refusals["copied key"]
     assert refusal.code == 2, refusal.text
-    assert f"another live peer uses this identity ({running.peer_id('peer-1')})" in said(refusal)
+    assert f"another live peer uses this identity ({named(running.peer_id('peer-1'))})" in said(refusal)
     assert not running.local.ends()
     heights = {name: running.height(name) for name in running.local.names}
     running.until(lambda: all(running.height(name) > heights[name] for name in heights))

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from paceline.core.events import CreditsCounted, PeerStarted
-from paceline.core.signing import short
+from paceline.core.nicknames import named
 from paceline.peer.observer import observe
 from paceline.peer.settings import load_handout
 from tests.live.swarms import COMMAND, LiveSwarm, live_swarm, small_run
@@ -91,10 +91,10 @@ def test_status_and_credits_of_a_running_swarm_show_every_peer(running: LiveSwar
     handout = str(running.folder.handout)
     status = shown("status", handout)
     assert running.run.run_id in status
-    assert all(short(peer_id) in status for peer_id in ids)
+    assert all(named(peer_id) in status for peer_id in ids)
     assert all(address(running, name) in status for name in running.local.names)
     balances = shown("credits", load_handout(Path(handout)).seeds[0])
-    assert all(peer_id in balances for peer_id in ids)
+    assert all(f"{named(peer_id)} " in balances and peer_id in balances for peer_id in ids)
 
 
 def shown(*arguments: str) -> str:

@@ -104,8 +104,7 @@ def test_prometheus_finds_every_peer_through_the_observer_and_scrapes_them_all(
         labels = target["labels"]
         assert labels["nickname"] == nickname(labels["peer_id"])
         assert labels["run_id"] == swarm.run.run_id
-    (whole,) = prometheus.targets("paceline-observer")
-    assert whole["health"] == "up"
+    prometheus.until(lambda: [whole["health"] for whole in prometheus.targets("paceline-observer")] == ["up"])
     prometheus.until(lambda: len(prometheus.query("paceline_commits_total >= 1")) == PEERS)
     prometheus.until(lambda: len(prometheus.query("paceline_swarm_peer_credits > 0")) == PEERS)
     (free,) = {each["value"][1] for each in prometheus.query("count(paceline_disk_free_bytes > 0)")}

@@ -79,15 +79,14 @@ class Loopback:
         self, num_members: int, codec: str, sizes: tuple[int, int], pool: ThreadPoolExecutor
     ) -> None:
         num_elements, part_elements = sizes
-        self.part_elements = part_elements
         self.codec = make_codec(codec)  # type: ignore[arg-type]
-        arithmetic = Arithmetic(self.codec, weighted_mean, part_elements)
+        self.arithmetic = arithmetic = Arithmetic(self.codec, weighted_mean, part_elements)
         ids = sorted(SigningKey.from_seed(secrets.token_bytes(32)).peer_id for _ in range(num_members))
         self.members = [
             Member(
                 peer_id,
                 Terms(peer_id, arithmetic, np.zeros(num_elements, np.float32), pool),
-                Reception(self.codec.encoded_size(part_elements)),
+                Reception(arithmetic.part_bytes),
             )
             for peer_id in ids
         ]
@@ -128,7 +127,7 @@ class Loopback:
 
     async def dial(self, caller: str, callee: str) -> Line:
         reader, writer = await self.open(caller, callee)
-        return Line(reader, writer, self.codec.encoded_size(self.part_elements) + OVERHEAD_BYTES)
+        return Line(reader, writer, self.arithmetic.part_bytes + OVERHEAD_BYTES)
 
     async def greet(self, caller: str, callee: str, order: ReduceOrder) -> Line:
         """Open a line by hand and say which attempt it is for."""

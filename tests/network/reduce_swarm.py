@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paceline.learning.aggregate import weighted_mean
-from paceline.learning.codecs import make_codec
+from paceline.learning.codecs import Codec, make_codec
 from tests.network import reduce_program
 
 START_S = 90.0
@@ -120,16 +120,16 @@ def expected(
     order: dict[str, Any], seeds: dict[str, int], num_elements: int, codec: str
 ) -> NDArray[np.float32]:
     """Compute in this one process what the members must hold, bit for bit."""
-    coder = make_codec("fp16" if codec == "fp16" else "fp32")
+    up = make_codec(codec)  # type: ignore[arg-type]
 
-    def through(data: NDArray[np.float32]) -> NDArray[np.float32]:
+    def through(coder: Codec, data: NDArray[np.float32]) -> NDArray[np.float32]:
         return coder.decode(coder.encode(data), num_elements)
 
     inputs = [
-        through(reduce_program.values(seeds[peer_id], num_elements)) if weight else None
+        through(up, reduce_program.values(seeds[peer_id], num_elements)) if weight else None
         for peer_id, weight in zip(order["roster"], order["weights"], strict=True)
     ]
-    return through(weighted_mean(inputs, order["weights"]))
+    return through(up.back, weighted_mean(inputs, order["weights"]))
 
 
 def agreed(outcomes: Sequence[dict[str, Any]]) -> bool:

@@ -19,7 +19,7 @@ def mean_of(swarm: Loopback, seeds: list[int], weights: tuple[int, ...]) -> np.n
         through = swarm.codec.decode(swarm.codec.encode(member.terms.buffer), length)
         inputs.append(through if weight else None)
     mean = weighted_mean(inputs, weights)
-    return swarm.codec.decode(swarm.codec.encode(mean), len(mean))
+    return swarm.codec.back.decode(swarm.codec.back.encode(mean), len(mean))
 
 
 @pytest.mark.parametrize("codec", ["fp32", "fp16"])
@@ -33,6 +33,20 @@ def test_all_members_hold_the_mean_that_one_process_computes(codec: str, weights
         assert all(outcome.complete for outcome in outcomes), outcomes
         for member in swarm.members:
             np.testing.assert_array_equal(member.terms.buffer, expected)
+
+
+@pytest.mark.parametrize("codec", ["bf16", "int8", "int4", "int2", "topk"])
+@pytest.mark.parametrize("weights", [(2, 1), (0, 0, 1, 4), (5, 3, 2, 7)])
+@pytest.mark.parametrize("num_elements", [40, 5 * 4096 + 77])
+def test_slices_and_parts_do_not_show_in_what_a_codec_of_blocks_makes(
+    codec: str, weights: tuple[int, ...], num_elements: int
+) -> None:
+    with loopback(len(weights), codec, num_elements=num_elements, part_elements=4096) as swarm:
+        expected = mean_of(swarm, list(range(len(weights))), weights)
+        outcomes = asyncio.run(swarm.round(swarm.order(weights)))
+        assert all(outcome.complete for outcome in outcomes), outcomes
+        for member in swarm.members:
+            assert member.terms.buffer.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("num_elements", [1, 2, 3, 5, 63, 64, 65])

@@ -23,6 +23,7 @@ from hivemind.proto.averaging_pb2 import (
 from numpy.typing import NDArray
 
 from paceline.learning.codecs import Fp32Codec
+from paceline.learning.codecs.base import Payload
 from paceline.network.butterfly import Fault, ReduceOrder, ReduceOutcome
 from paceline.network.line import Line, carry, complaint
 from paceline.network.reducer import WINDOW
@@ -103,7 +104,7 @@ def test_a_member_that_sends_and_never_reads_is_blamed_after_the_stall_limit() -
         line = await swarm.greet(deaf.peer_id, victim.peer_id, order)
         await _accepted(line)
         for _ in range(WINDOW):
-            await line.send(_part(bytes(4 * swarm.part_elements)), 5.0)
+            await line.send(_part(bytes(4 * swarm.arithmetic.part_elements)), 5.0)
         return await working
 
     with loopback(2, num_elements=4_000_000, part_elements=200_000) as swarm:
@@ -314,8 +315,8 @@ class Poisoned(Fp32Codec):
 
     poison: bytes = b""
 
-    def decode(self, data: bytes | bytearray | memoryview, n: int) -> NDArray[np.float32]:
-        if data == self.poison:
+    def decode(self, data: Payload, n: int) -> NDArray[np.float32]:
+        if bytes(data) == self.poison:
             raise ValueError("poison")
         return super().decode(data, n)
 

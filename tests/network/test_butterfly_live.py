@@ -61,6 +61,18 @@ def test_all_members_of_a_complete_reduce_hold_the_same_bits(peers: list[Peer], 
         assert outcomes[0]["sha"] == hashlib.sha256(mean.data).hexdigest()
 
 
+@pytest.mark.parametrize("codec", ["bf16", "int8", "int4", "int2", "topk"])
+def test_all_members_hold_the_same_bits_with_a_codec_of_blocks(codec: str) -> None:
+    with swarm(3, num_elements=NUM_ELEMENTS, codec=codec, part_elements=PART_ELEMENTS) as started:
+        for weights in [(1, 1, 1), (5, 0, 2)]:
+            order = order_for(started, weights)
+            seeds = begin(started, order)
+            outcomes = [peer.hear() for peer in started]
+            assert agreed(outcomes), outcomes
+            mean = expected(order, seeds, NUM_ELEMENTS, codec)
+            assert outcomes[0]["sha"] == hashlib.sha256(mean.data).hexdigest()
+
+
 def test_sixty_rounds_in_a_row_lose_nothing(peers: list[Peer]) -> None:
     outcomes = [reduce(peers) for _ in range(60)]
     assert [round_ for round_ in outcomes if not agreed(round_)] == []

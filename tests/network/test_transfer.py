@@ -11,7 +11,8 @@ import pytest
 
 from paceline.core.digest import CHUNK_BYTES
 from paceline.core.errors import TransferFailed
-from paceline.core.signing import SigningKey, short
+from paceline.core.nicknames import named
+from paceline.core.signing import SigningKey
 from paceline.network.transfer import HistoryWant, TransferLimits
 from tests.network.donors import QUICK, State, Swarm, swarm
 
@@ -125,7 +126,7 @@ def test_a_failure_names_what_was_wrong_with_each_donor(
         (swamped, "refused: busy"),
         (NOBODY, "could not be reached"),
     ]:
-        assert f"{short(donor)} {cause}" in caught.value.cause
+        assert f"{named(donor)} {cause}" in caught.value.cause
     assert caught.value.cause.startswith("the state of round 2 (0 of 8 chunks are here)")
     assert caught.value.remedy
 

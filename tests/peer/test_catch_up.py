@@ -11,6 +11,7 @@ import pytest
 from paceline.core.config import GptConfig
 from paceline.core.errors import TransferFailed
 from paceline.core.events import DonorDropped, Event
+from paceline.core.nicknames import named
 from paceline.core.records import Vote
 from paceline.learning.model import num_parameters
 from paceline.ledger import Ledger
@@ -92,7 +93,7 @@ def test_a_donor_that_lies_is_named_and_the_state_comes_from_another(
 ) -> None:
     liar = donors.donor(state, fault)
     path = tmp_path / "checkpoints" / "round-000001.safetensors"
-    with pytest.raises(TransferFailed, match=liar[-6:]):
+    with pytest.raises(TransferFailed, match=named(liar)):
         catch_up.fetch_result(vote_for(state), (liar,), path)
     assert not path.exists()
     honest = donors.donor(state)

@@ -14,7 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from paceline.core.config import GptConfig, Handout, MetricsConfig, NetworkConfig, NodeConfig, RunConfig
+from paceline.core.config import (
+    CodecName,
+    GptConfig,
+    Handout,
+    MetricsConfig,
+    NetworkConfig,
+    NodeConfig,
+    RunConfig,
+)
 from paceline.core.errors import ConfigError
 from paceline.core.records import PeerRecord, Phase
 from paceline.ledger import Ledger
@@ -406,10 +414,13 @@ def test_a_model_that_does_not_fit_the_memory_is_not_tried(subject: Subject) -> 
     assert (found.status, "not tried" in found.said) == ("warn", True)
 
 
-def test_two_real_peers_average_the_same_bits(subject: Subject) -> None:
+@pytest.mark.parametrize("codec", ["fp16", "topk"])
+def test_two_real_peers_average_the_same_bits(codec: CodecName, subject: Subject) -> None:
+    subject.run = RunConfig(codec=codec)
     found = only(checks_training.average(subject))
     assert found.status == "ok", found
     assert "hold the same bits" in found.said
+    assert f"through {codec} " in found.said
 
 
 def test_real_steps_tell_the_speed_and_how_long_a_round_takes(subject: Subject, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from paceline.core.errors import IdentityError
+from paceline.core.nicknames import named
 from paceline.core.records import PeerRecord, Phase
 from paceline.peer import twins
 from paceline.peer.twins import Listening, TwinFound, new_boot_id
@@ -50,7 +51,7 @@ def test_a_start_is_refused_while_another_process_keeps_this_identitys_heartbeat
     heartbeat(original)
     listening = listen(twin)
     heartbeat(original)
-    with pytest.raises(TwinFound, match=original.key.peer_id) as found:
+    with pytest.raises(TwinFound, match=named(original.key.peer_id)) as found:
         listening.refuse_twin()
     assert isinstance(found.value, IdentityError)
     assert "state_dir" in found.value.remedy

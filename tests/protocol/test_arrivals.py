@@ -181,3 +181,13 @@ def test_arrivals_that_were_seen_weigh_more_than_what_was_foreseen() -> None:
     for peer in PEERS[:3]:
         view.hear(peer, 6.5, 2, Phase.WAIT)  # whatever is said later
     assert view.stops(6.5, 2)
+
+
+def test_nobody_waits_for_one_that_can_not_come_before_the_deadline() -> None:
+    view = View()
+    for peer in PEERS[:3]:
+        view.hear(peer, 10.0, 10, Phase.WAIT)
+    view.hear(ME, 10.0, 9)
+    assert view.waits(10.1)
+    view.hear(ME, 10.2, 2)
+    assert not view.waits(10.2)

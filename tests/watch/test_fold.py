@@ -6,10 +6,10 @@ import random
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from paceline.core.events import Event
+from paceline.core.events import CreditsCounted, Event, ReduceEnded, StepDone
 from paceline.core.records import Phase, Record
 from paceline.core.signing import SigningKey
 from paceline.watch.fold import Swarm
@@ -76,6 +76,19 @@ def test_a_round_beyond_the_end_of_the_run_is_not_shown() -> None:
     assert picture.rounds_committed == RUN.rounds
     assert picture.rounds == ()
     assert {view.standing for view in picture.peers} == {"finished"}
+
+
+def test_a_first_commit_is_waited_for_since_enough_peers_are_here() -> None:
+    swarm = swarm_of([beat(0), beat(1)])
+    for number in (0, 1):
+        swarm.take(beat(number, at=T0 + 50), T0 + 50)
+    assert swarm.picture(T0 + 50).ready_since is None  # of four founders it takes three
+    for number in (2, 3):
+        swarm.take(beat(number, at=T0 + 50 + number), T0 + 50 + number)
+    assert swarm.picture(T0 + 53).ready_since == T0 + 52
+    for record in round_of(states(1)[0], T0 + 54):
+        swarm.take(record, T0 + 54)
+    assert swarm.picture(T0 + 54).ready_since is None
 
 
 def test_a_watch_that_begins_late_or_was_away_shows_what_most_stand_on() -> None:
@@ -152,6 +165,31 @@ def test_a_silent_peer_is_lost_after_its_lease() -> None:
         ("train", 0.0),
         ("lost", lease_s),
     ]
+
+
+def test_only_a_heartbeat_is_a_sign_of_life() -> None:
+    (state,) = states(1)
+    left = [record for record in round_of(state, T0) if record.peer_id == IDS[3] and record.kind != "peer"]
+    swarm = swarm_of([*left, *(record for record in round_of(state, T0) if record.peer_id != IDS[3])])
+    assert {"receipt", "metrics", "credits"} <= {record.kind for record in left}
+    picture = swarm.picture(T0 + 1)
+    assert (peer(picture, 3).standing, peer(picture, 0).standing) == ("lost", "train")
+    assert picture.quorum_here == 3
+    assert picture.bytes_sent == 3 * 100  # what it sent before the watch began is not counted
+    nobody = swarm_of([record for record in left if record.kind in ("metrics", "credits")]).picture(T0 + 1)
+    assert ([view.standing for view in nobody.peers], nobody.heard_at) == (["lost"], None)
+    swarm.take(beat(3, 2, T0 + 2), T0 + 2)
+    assert peer(swarm.picture(T0 + 2), 3).standing == "train"
+
+
+def test_a_member_of_a_fetched_commit_is_not_here_before_it_is_heard() -> None:
+    (state,) = states(1)
+    commit = commit_of(state, KEYS[0])
+    swarm = Swarm(RUN, PARAMETERS)
+    swarm.take_link(commit, [receipt_of(commit, key) for key in KEYS], T0)
+    picture = swarm.picture(T0 + 1)
+    assert (picture.rounds_committed, picture.quorum_here) == (1, 0)
+    assert {view.standing for view in picture.peers} == {"lost"}
 
 
 def test_a_peer_that_is_back_was_lost_for_a_while() -> None:
@@ -316,9 +354,15 @@ _EVENTS = st.one_of(
 )
 
 
+def step(tokens: int, seconds: float) -> StepDone:
+    return StepDone(round_id=0, inner_step=0, of_steps=0, loss=0.0, tokens=tokens, seconds=seconds)
+
+
 @given(
     st.lists(st.tuples(st.sampled_from(IDS), st.floats(0, 1e10), _EVENTS), max_size=30), st.floats(0, 1e10)
 )
+@example([(IDS[0], 0.0, step(-1, 5e-324))], 0.0)  # minus infinity per second, and no number once smoothed
+@example([(IDS[0], 0.0, step(10**400, 1.0))], 0.0)  # no float holds it
 @settings(max_examples=150, deadline=None)
 def test_no_sequence_of_events_makes_a_picture_fail(told: list[tuple[str, float, Event]], at: float) -> None:
     swarm = Swarm(RUN, PARAMETERS)
@@ -326,6 +370,26 @@ def test_no_sequence_of_events_makes_a_picture_fail(told: list[tuple[str, float,
         swarm.take_event(peer_id, time, event)
         Picture.model_validate_json(swarm.picture(time).model_dump_json())
     Picture.model_validate_json(swarm.picture(at, None).model_dump_json())
+
+
+def test_a_rate_that_is_no_finite_number_is_not_known() -> None:
+    swarm = Swarm(RUN, PARAMETERS)
+    for tokens, seconds in ((-64, 1.0), (10**18, 5e-324), (64, 0.0), (64, -1.0)):
+        swarm.take_event(IDS[0], T0, step(tokens, seconds))
+        assert peer(swarm.picture(T0), 0).samples_per_s == 0
+    swarm.take_event(IDS[0], T0, step(2 * RUN.model.seq_len, 0.5))
+    swarm.take_event(IDS[0], T0, step(10**18, 5e-324))
+    assert peer(swarm.picture(T0), 0).samples_per_s == 4.0  # the last that was known
+
+
+def test_counts_in_event_files_that_nobody_can_mean_stay_within_bounds() -> None:
+    swarm = Swarm(RUN, PARAMETERS)
+    reduced = ReduceEnded(round_id=1, attempt=0, complete=True, seconds=1.0, bytes_in=-7, bytes_out=10**400)
+    swarm.take_event(IDS[0], T0, reduced)
+    swarm.take_event(IDS[0], T0, CreditsCounted(round_id=1, balance=-5))
+    swarm.take_event(IDS[0], T0, step(-(10**400), 1.0))
+    shown = peer(swarm.picture(T0), 0)
+    assert (shown.bytes_in, shown.bytes_out, shown.credits, shown.samples) == (0, 2**48, 0, 0)
 
 
 def _ours(record: Record) -> Record:

@@ -121,6 +121,12 @@ def test_a_stall_names_the_last_attempt_and_the_slowest() -> None:
     assert f"{named(IDS[0])}, at 3 of 20 steps of round 4" in said.advice
 
 
+def test_a_run_that_stalls_before_its_first_commit_is_no_first_round() -> None:
+    assert verdict(picture(ready_since=NOW - 20)).word == "On the first round"
+    said = verdict(picture(ready_since=NOW - 1000))
+    assert (said.word, said.detail) == ("Stalled", "no commit for 17 min, a round takes 10 s")
+
+
 def test_a_lost_peer_does_not_hide_that_the_others_learn() -> None:
     here = (peer(0), peer(1), *(peer(number, "lost") for number in (2, 3)))
     said = verdict(picture(*rounds(3.0, 2.0), here=here))

@@ -49,6 +49,11 @@ class Prometheus:
         found: list[dict[str, Any]] = self.ask("query", query=expression)["result"]
         return found
 
+    def awaited(self, expression: str) -> list[dict[str, Any]]:
+        """Evaluate until there is something: a target may be up before its samples are stored."""
+        self.until(lambda: self.query(expression))
+        return self.query(expression)
+
     def targets(self, job: str) -> list[dict[str, Any]]:
         """Targets of a job that are scraped now."""
         active = self.ask("targets", state="active")["activeTargets"]

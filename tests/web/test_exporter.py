@@ -9,8 +9,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from paceline.watch.picture import Picture, RoundView
+from paceline.watch.stall import typical_round_s
 from paceline.web.exporter import METRICS, SwarmMetrics
-from paceline.web.figures import MAX_PEERS, typical_round_s
+from paceline.web.figures import MAX_PEERS
 from tests.web.made_up import MadeUpRun
 from tests.web.staged import BEGIN, HOSTILE, IDS, peer, picture
 

@@ -113,8 +113,9 @@ def test_a_target_carries_the_names_that_the_observer_gives_it(stage: Stage) -> 
 
 def test_a_peer_that_serves_the_swarms_metrics_is_not_believed(stage: Stage) -> None:
     _, prometheus, _ = stage
-    prometheus.until(lambda: prometheus.query(f'paceline_round{{peer_id="{IDS[1]}"}}'))
-    heights = prometheus.query("paceline_swarm_chain_height")
+    # The observer and the liar, whoever is scraped first.
+    prometheus.awaited(f'paceline_round{{peer_id="{IDS[1]}"}}')
+    heights = prometheus.awaited("paceline_swarm_chain_height")
     assert [(each["metric"]["job"], each["value"][1]) for each in heights] == [("paceline-observer", "2")]
     assert prometheus.query("evil_metric") == []
     assert prometheus.query(f'ALERTS{{peer_id="{IDS[1]}"}}') == []
@@ -123,8 +124,7 @@ def test_a_peer_that_serves_the_swarms_metrics_is_not_believed(stage: Stage) -> 
 
 def test_what_a_peer_says_of_itself_stays_under_its_own_name(stage: Stage) -> None:
     _, prometheus, _ = stage
-    prometheus.until(lambda: prometheus.query(f'paceline_round{{peer_id="{IDS[1]}"}}'))
-    (lie,) = prometheus.query("paceline_round == 7")
+    (lie,) = prometheus.awaited("paceline_round == 7")
     kept = {name: lie["metric"][name] for name in ("peer_id", "run_id", "nickname", "instance", "job")}
     assert kept == {
         "peer_id": IDS[1],
@@ -142,14 +142,14 @@ def test_a_peer_that_serves_too_much_is_not_scraped_and_holds_up_nobody(stage: S
         target for target in prometheus.targets("paceline-peers") if target["labels"]["peer_id"] == IDS[2]
     ]
     assert "body size limit exceeded" in flood["lastError"]
-    assert prometheus.query(f'paceline_inner_step{{peer_id="{IDS[0]}"}}')
+    assert prometheus.awaited(f'paceline_inner_step{{peer_id="{IDS[0]}"}}')
 
 
 def test_the_series_of_a_peer_go_on_at_another_port(stage: Stage) -> None:
     port, prometheus, places = stage
-    prometheus.until(lambda: prometheus.query("paceline_inner_step == 5"))
+    prometheus.awaited("paceline_inner_step == 5")
     port.source.show(picture(peers=(peer(0, metrics_address=places["again"]),)))
-    prometheus.until(lambda: prometheus.query("paceline_inner_step == 6"))
+    prometheus.awaited("paceline_inner_step == 6")
     series = prometheus.ask("series", **{"match[]": "paceline_inner_step"})
     assert len(series) == 1
     prometheus.until(lambda: health(prometheus) == {IDS[0]: "up"})

@@ -10,7 +10,9 @@ from playwright.sync_api import Browser, Page
 
 from paceline.core.nicknames import nickname
 from paceline.watch.picture import PeerView, Picture, RoundView
+from paceline.watch.verdict import verdict as in_words
 from paceline.web.app import Observatory
+from paceline.web.exporter import METRICS
 from paceline.web.server import WebServer
 from tests.web.browsing import Visit, needs_chromium
 from tests.web.made_up import BEGIN, LEASE_S, MadeUpRun, MadeUpSource
@@ -19,6 +21,20 @@ pytestmark = needs_chromium
 RUN = MadeUpRun()
 CALM = RUN.picture(BEGIN + 700.0)
 """Everybody is here, and 14 rounds are committed."""
+
+
+FIRST: dict[str, Any] = {
+    "rounds": (RoundView(round_id=1),),
+    "rounds_committed": 0,
+    "last_commit_at": None,
+    "ready_since": CALM.at,
+}
+IDLE = tuple(
+    peer.model_copy(update={"inner_step": 0, "samples": 0, "samples_per_s": 0.0}) for peer in CALM.peers
+)
+STRANGER = CALM.peers[0].model_copy(
+    update={"peer_id": "stranger", "is_member": False, "samples": 9, "inner_step": 1, "samples_per_s": 1e-9}
+)
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +112,42 @@ def test_a_swarm_is_stalled_when_three_rounds_would_have_fit(page: Page) -> None
     assert (said["word"], said["tone"]) == ("Stalled", "bad")
     assert said["detail"] == "no commit for 170 s, a round takes 49 s"
     assert said["advice"].startswith(f"Furthest behind: {nickname(RUN.peers[1])}, at ")
+
+
+STALLS: dict[str, tuple[dict[str, Any], float]] = {
+    "two rounds after the last commit": ({}, 98.0),
+    "more than three rounds after the last commit": ({}, 170.0),
+    "leases that are longer than rounds": ({"lease_s": 500.0}, 900.0),
+    "two leases": ({"lease_s": 500.0}, 1100.0),
+    "a first round in time": (FIRST, 100.0),
+    "a first round that never ends": (FIRST, 10_000.0),
+    "too few are here for the first": (FIRST | {"ready_since": None}, 10_000.0),
+    "nobody has trained": (FIRST | {"peers": IDLE}, 100.0),
+    "nobody ever trains": (FIRST | {"peers": IDLE}, 200.0),
+    "a stranger claims to be slow": (FIRST | {"peers": (*IDLE, STRANGER)}, 200.0),
+    "the monitor missed rounds": ({"rounds": (CALM.rounds[0], *CALM.rounds[-3:-1])}, 170.0),
+}
+
+
+@pytest.mark.parametrize("case", STALLS)
+def test_the_page_the_terminal_and_the_alert_agree_on_a_stall(page: Page, case: str) -> None:
+    fields, waited_s = STALLS[case]
+    shown = changed(**fields)
+    since = shown.last_commit_at or shown.ready_since or shown.at
+    shown = changed(shown, at=since + waited_s)
+    said, told = verdict(page, shown), in_words(shown)
+    assert said["word"] == told.word
+    metrics = {metric.name: next(iter(metric.read(shown)))[1] for metric in METRICS if not metric.labels}
+    wait, limit = metrics["commit_wait_seconds"], metrics["stalled_after_seconds"]
+    assert limit is not None
+    assert (wait is not None and wait > limit) == (told.word == "Stalled")
+    is_stall = case in (
+        *("more than three rounds after the last commit", "two leases", "a first round that never ends"),
+        *("nobody ever trains", "a stranger claims to be slow", "the monitor missed rounds"),
+    )
+    assert is_stall == (told.word == "Stalled")
+    if is_stall:
+        assert said["detail"] == told.detail
 
 
 def test_a_stalled_swarm_says_who_is_lost_and_what_failed(page: Page) -> None:

@@ -24,9 +24,8 @@ def draw_losses(progress: Progress, path: Path) -> None:
 
     figure, axes = pyplot.subplots(figsize=(8, 4.5), dpi=120, layout="constrained")
     for name, steps in progress.steps.items():
-        axes.plot(
-            [step for step, _ in steps], [loss for _, loss in steps], linewidth=0.8, alpha=0.5, label=name
-        )
+        xs, ys = [step for step, _ in steps], [loss for _, loss in steps]
+        axes.plot(xs, ys, linewidth=0.8, alpha=0.5, label=progress.riders[name].called)
     measured = sorted(progress.val_losses.items())
     if measured:
         ends = [round_id * progress.run.inner_steps for round_id, _ in measured]

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from paceline.cli.progress import Progress, Rider
-from paceline.cli.screen import clock, count
+from paceline.cli.screen import Fitting, clock, count
+from paceline.core.nicknames import named, nickname
 
 _SPARKS = "▁▂▃▄▅▆▇█"
-_BAR_WIDTH = 24
+_COLUMNS = ("phase", "round", "bar", "steps", "loss", "tokens/s", "credits")
+_NUMBERS = frozenset({"steps", "loss", "tokens/s", "credits"})
+_ALL = frozenset(_COLUMNS)
+_WITHOUT_BAR = _ALL - {"bar"}
+_LAYOUTS: tuple[tuple[Callable[[str], str], int, frozenset[str]], ...] = (
+    (named, 24, _ALL),
+    (nickname, 24, _ALL),
+    (nickname, 8, _ALL),
+    (nickname, 0, _WITHOUT_BAR),
+    (nickname, 0, _WITHOUT_BAR - {"round"}),
+    (nickname, 0, frozenset({"phase", "steps", "loss"})),
+    (nickname, 0, frozenset({"phase"})),
+)
+"""How peers are spelled, how long the bar is, and what else is shown: the more room, the more."""
 
 
 def round_line(progress: Progress, round_id: int) -> str:
@@ -56,31 +72,51 @@ def draw(progress: Progress, seconds: float, lines: list[str]) -> RenderableType
     return Group(title, Text(), _riders(progress), Text(), _losses(progress), *map(Text, lines))
 
 
-def _riders(progress: Progress) -> Table:
+def _riders(progress: Progress) -> Fitting:
+    return Fitting([_table(progress, *layout) for layout in _LAYOUTS])
+
+
+def _table(
+    progress: Progress, spelled: Callable[[str], str], bar_width: int, columns: frozenset[str]
+) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1))
-    for name in ("", "peer", "phase", "round", "inner steps", ""):
-        table.add_column(name, no_wrap=True, min_width=8 if name == "phase" else None)
-    for name in ("loss", "tokens/s", "credits"):
-        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("", "peer", ""):
+        table.add_column(name, no_wrap=True)
+    for name in _COLUMNS:
+        if name in columns:
+            table.add_column(
+                "" if name == "bar" else name,
+                justify="right" if name in _NUMBERS else "left",
+                min_width=8 if name == "phase" else None,
+                no_wrap=True,
+            )
     for rider in progress.riders.values():
-        table.add_row(*_row(rider, progress), style="dim" if rider.ended is not None else "")
+        cells = _cells(rider, progress, bar_width)
+        table.add_row(
+            Text("▸" if _leads(rider, progress) else " ", style="bold yellow"),
+            rider.name,
+            spelled(rider.peer_id) if rider.peer_id else "",
+            *(cells[name] for name in _COLUMNS if name in columns),
+            style="dim" if rider.ended is not None else "",
+        )
     return table
 
 
-def _row(rider: Rider, progress: Progress) -> list[RenderableType]:
+def _leads(rider: Rider, progress: Progress) -> bool:
+    return rider.peer_id == progress.front and bool(rider.peer_id) and rider.ended is None
+
+
+def _cells(rider: Rider, progress: Progress, bar_width: int) -> dict[str, RenderableType]:
     total = progress.run.inner_steps
-    front = rider.peer_id == progress.front and bool(rider.peer_id) and rider.ended is None
-    return [
-        Text("▸" if front else " ", style="bold yellow"),
-        rider.name,
-        Text(rider.phase, style="red" if rider.ended else ""),
-        str(rider.round_id or "–"),
-        ProgressBar(total=total, completed=rider.inner_step, width=_BAR_WIDTH),
-        f"{rider.inner_step:>4}/{total}",
-        "–" if rider.loss is None else f"{rider.loss:.3f}",
-        count(rider.tokens_per_s),
-        f"{rider.balance:,}",
-    ]
+    return {
+        "phase": Text(rider.phase, style="red" if rider.ended else ""),
+        "round": str(rider.round_id or "–"),
+        "bar": ProgressBar(total=total, completed=rider.inner_step, width=bar_width),
+        "steps": f"{rider.inner_step:>4}/{total}",
+        "loss": "–" if rider.loss is None else f"{rider.loss:.3f}",
+        "tokens/s": count(rider.tokens_per_s),
+        "credits": f"{rider.balance:,}",
+    }
 
 
 def _losses(progress: Progress) -> Text:

@@ -55,6 +55,7 @@ def seed(
     from paceline.peer.settings import load_handout, save_handout, with_seeds
 
     document = load_handout(handout) if handout is not None else None
+    from paceline.core.nicknames import named
     from paceline.peer.compose import seed as serve  # heavy: after everything that may be refused
 
     run = document.run_config if document is not None else None
@@ -68,6 +69,7 @@ def seed(
         addresses = [_whole(address, peer_id) for address in announce or serving.multiaddrs]
         if handout is not None and document is not None:
             save_handout(handout, with_seeds(document, peer_id, addresses))
+        screen.print(f"peer     {named(peer_id)}")
         for address in addresses:
             screen.print(f"seed     {address}")
         screen.print(f"join by  paceline join {handout or addresses[0]}")

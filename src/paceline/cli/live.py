@@ -15,11 +15,10 @@ from paceline.cli.progress import Progress
 from paceline.cli.screen import clock
 from paceline.core import events
 from paceline.core.events import Event
-from paceline.core.signing import short
+from paceline.core.nicknames import named, nickname
 from paceline.telemetry import describe
 
 _LAST_LINES = 6
-_ALWAYS = (events.PeerStarted, events.PeerStopped)
 _ONCE = (
     *(events.AttemptVoided, events.CoordinatorChanged, events.DriftDetected, events.QuorumMissing),
     *(events.RepairFailed, events.RoundStalled, events.StateFetched, events.StepSkipped),
@@ -142,7 +141,7 @@ class Telling:
 
     def __init__(self) -> None:
         self._told: set[str] = set()
-        self._names: dict[str, str] = {}
+        self._ids: dict[str, str] = {}
 
     def line(self, name: str, event: Event) -> str:
         """Choose the line for an event.
@@ -155,20 +154,25 @@ class Telling:
             The line, or "" for what the view shows anyway or has told already.
         """
         if isinstance(event, events.PeerStarted):
-            self._names[event.peer_id] = name
-        if isinstance(event, events.PeerRestarting):
-            return f"{name} {describe(event)}"
-        if isinstance(event, _ALWAYS):
+            self._ids[name] = event.peer_id
             return f"{name}: {describe(event)}"
+        who = self._called(name)
+        if isinstance(event, events.PeerRestarting):
+            return f"{who} {describe(event)}"
+        if isinstance(event, events.PeerStopped):
+            return f"{who}: {describe(event)}"
         failed = isinstance(event, events.ReduceEnded) and not event.complete
         if not failed and not isinstance(event, _ONCE):
             return ""
-        text = f"{name}: {describe(event)}"
-        once = describe(event)
+        text, once = f"{who}: {describe(event)}", describe(event)
         if isinstance(event, events.CoordinatorChanged):
-            front = self._names.get(event.coordinator, short(event.coordinator))
+            here = [name for name, peer_id in self._ids.items() if peer_id == event.coordinator]
+            front = self._called(here[0]) if here else named(event.coordinator)
             text = once = f"{front} is at the front in term {event.term}"
         if once in self._told:
             return ""
         self._told.add(once)
         return text
+
+    def _called(self, name: str) -> str:
+        return f"{name} {nickname(self._ids[name])}" if name in self._ids else name

@@ -149,7 +149,7 @@ def _catch_up(local: LocalSwarm, progress: Progress, telling: Telling, view: Vie
     for ended in ends:
         progress.end(ended.name, ended.reason)
         if ended.code:
-            view.say(f"{ended.name} ended: {ended.reason}")
+            view.say(f"{progress.riders[ended.name].called} ended: {ended.reason}")
             view.say(f"the others go on; to start it again: {ended.command}")
     view.refresh(progress)
 
@@ -164,7 +164,7 @@ def _summed_up(progress: Progress, folder: RunFolder, seconds: float) -> int:
     from paceline.cli.targets import checkpoint_target
 
     if all(rider.ended for rider in progress.riders.values()):
-        reasons = "; ".join(f"{rider.name}: {rider.ended}" for rider in progress.riders.values())
+        reasons = "; ".join(f"{rider.called}: {rider.ended}" for rider in progress.riders.values())
         raise PacelineError(f"every peer has ended ({reasons})", f"read {folder.path}/*/output.txt")
     summary = summarise(progress, folder, seconds)
     folder.summary.write_text(summary.model_dump_json(indent=2) + "\n", encoding="utf-8")

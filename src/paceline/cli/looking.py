@@ -11,15 +11,15 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from paceline.cli.forms import load_training
-from paceline.cli.screen import complain, console, harmless
+from paceline.cli.screen import Fitting, complain, console, harmless
 from paceline.core.errors import ConfigError
+from paceline.core.nicknames import named
 
 if TYPE_CHECKING:
     from paceline.federation.history import RoundStatus
     from paceline.federation.models import LocalUpdate
 
 _FAILED = 1
-_ID_WIDTH = 52  # a peer id is shown whole, however narrow the terminal
 
 
 def show_round(round_id: int, config: Path | None, session: Path | None) -> None:
@@ -107,16 +107,23 @@ def _told(status: RoundStatus) -> list[str]:
     return lines
 
 
-def _contributions(status: RoundStatus) -> Table:
+def _contributions(status: RoundStatus) -> Fitting:
+    return Fitting([_table(status, has_whole_ids=True), _table(status, has_whole_ids=False)])
+
+
+def _table(status: RoundStatus, *, has_whole_ids: bool) -> Table:
     table, state = Table(box=None, pad_edge=False), status.state
     table.add_column("node", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for title in ("samples", "credits"):
         table.add_column(title, justify="right")
-    table.add_column("node id", min_width=_ID_WIDTH)
+    if has_whole_ids:
+        table.add_column("node id", no_wrap=True)
     samples = dict(zip(state.participating_nodes, state.samples, strict=True))
     for peer, name in status.session.names().items():
         took_part = f"{samples[peer]:,}" if peer in samples else "–"
-        table.add_row(name, took_part, f"{status.credits.get(peer, 0):,}", peer)
+        row = [name, named(peer), took_part, f"{status.credits.get(peer, 0):,}"]
+        table.add_row(*row, *([peer] if has_whole_ids else []))
     return table
 
 

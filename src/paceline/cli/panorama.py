@@ -74,7 +74,7 @@ def _title(picture: Picture, width: int) -> Text:
         f"  round {working_on} of {picture.rounds_planned}",
     )
     if width >= _NARROW:
-        speed = sum(peer.tokens_per_s for peer in picture.peers)
+        speed = sum(peer.tokens_per_s for peer in picture.peers if peer.is_member)
         title.append(f"  {here} of " if picture.is_live else "  ").append(f"{len(picture.peers)} peers")
         title.append(f" here  {count(speed)} tokens/s" if picture.is_live else "")
     if width >= _MIDDLE and picture.last_commit_at is not None and picture.is_live:

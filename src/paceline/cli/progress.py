@@ -9,7 +9,7 @@ from typing import Any
 from paceline.core import events
 from paceline.core.config import RunConfig
 from paceline.core.events import Event
-from paceline.core.signing import short
+from paceline.core.nicknames import named, nickname
 
 _SMOOTHING = 0.2
 
@@ -49,6 +49,11 @@ class Rider:
     ended: str | None = None
     finished: bool = False
     trouble: str = ""
+
+    @property
+    def called(self) -> str:
+        """Its name here, and its nickname as soon as it has one."""
+        return f"{self.name} {nickname(self.peer_id)}" if self.peer_id else self.name
 
     def after(self, event: Event) -> Rider:
         """Advance by one event.
@@ -138,8 +143,8 @@ class Progress:
     @property
     def front_name(self) -> str:
         """Who is at the front, as people know it here."""
-        names = [rider.name for rider in self.riders.values() if rider.peer_id == self.front and self.front]
-        return names[0] if names else short(self.front)
+        riders = [rider for rider in self.riders.values() if rider.peer_id == self.front and self.front]
+        return riders[0].called if riders else named(self.front)
 
 
 def _started(rider: Rider, event: events.PeerStarted) -> Rider:

@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from paceline.cli.options import RUN_HELP, Training
-from paceline.cli.screen import complain, console, count, harmless
+from paceline.cli.screen import complain, console
 
 if TYPE_CHECKING:
     from paceline.ledger import VerifiedLog
-    from paceline.peer.compose import SwarmView
 
 
 def status(
@@ -67,13 +64,14 @@ def _show_swarm(run: str) -> None:
     from paceline.cli.targets import run_target
 
     target = run_target(run)
+    from paceline.cli.tables import headline, peer_table
     from paceline.peer.compose import observe
 
     view = observe(target)
     screen = console()
-    for line in _headline(view):
+    for line in headline(view):
         screen.print(line, markup=False)
-    screen.print(_peers(view))
+    screen.print(peer_table(view))
 
 
 def credits(  # noqa: A001 (it is the command's name)
@@ -123,6 +121,8 @@ def credits(  # noqa: A001 (it is the command's name)
         from paceline import ledger
 
         balances = max(map(ledger.verify, log_targets(Path(run))), key=lambda log: log.rounds).credits
+    from paceline.cli.tables import credit_table
+
     console().print(credit_table(balances))
 
 
@@ -199,24 +199,6 @@ def sample(
     console().print(text, markup=False)
 
 
-def credit_table(balances: Mapping[str, int]) -> Table:
-    """Lay out balances, the largest first.
-
-    Args:
-        balances: Credits by peer id.
-
-    Returns:
-        A table of peers, credits and shares.
-    """
-    table, total = Table(box=None, pad_edge=False), sum(balances.values())
-    table.add_column("peer", no_wrap=True)
-    table.add_column("credits", justify="right")
-    table.add_column("share", justify="right")
-    for peer_id, balance in sorted(balances.items(), key=lambda item: (-item[1], item[0])):
-        table.add_row(peer_id, f"{balance:,}", f"{balance / total:.1%}" if total else "–")
-    return table
-
-
 def _verify_logs(log: Path) -> None:
     from paceline.cli.targets import log_targets
     from paceline.peer.agreement import check_same_chain
@@ -250,47 +232,3 @@ def _verified(path: Path, log: VerifiedLog) -> str:
         f"{path}: verified, {log.rounds} rounds of {log.run_id}, head {log.head_digest[:16]}, "
         f"{total:,} credits of {len(log.credits)} peers"
     )
-
-
-def _headline(view: SwarmView) -> list[str]:
-    from paceline.core.signing import short
-
-    run, head = view.run, view.head
-    front = f"{short(view.coordinator)} (term {view.term})" if view.coordinator else "nobody yet"
-    done = head.round_id if head is not None else 0
-    lines = [
-        f"run      {run.run_id}",
-        f"round    {min(done + 1, run.rounds)} of {run.rounds}, {run.inner_steps} inner steps each",
-        f"front    {front}",
-    ]
-    if head is not None and head.round_id:
-        lines.append(
-            f"head     {head.digest()[:16]}: {len(head.participating_nodes)} peers, loss {head.avg_loss:.3f}"
-        )
-    losses = [metrics.val_loss for metrics in view.metrics if metrics.val_loss is not None]
-    if losses:
-        lines.append(f"measured {sum(losses) / len(losses):.3f} nats per byte on held-out text")
-    return lines
-
-
-def _peers(view: SwarmView) -> Table:
-    from paceline.core.signing import short
-
-    table = Table(box=None, pad_edge=False)
-    for name in ("", "peer", "phase", "round"):
-        table.add_column(name)
-    for name in ("step", "loss", "samples/s", "credits", "metrics"):
-        table.add_column(name, justify="right")
-    for record in sorted(view.peers, key=lambda record: record.peer_id):
-        table.add_row(
-            "▸" if record.peer_id == view.coordinator else " ",
-            short(record.peer_id),
-            record.phase.value,
-            str(record.round_id),
-            f"{record.inner_step}/{view.run.inner_steps}",
-            f"{record.loss:.3f}",
-            count(record.samples_per_s),
-            f"{view.credits.get(record.peer_id, 0):,}",
-            Text(harmless(record.metrics_address) or "–"),
-        )
-    return table

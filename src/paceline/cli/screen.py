@@ -2,10 +2,46 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from collections.abc import Sequence
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
+from rich.table import Table
 from rich.text import Text
 
 _KILO = 1000.0
+_ANY_WIDTH = 10_000
+
+
+class Fitting:
+    """Of several tables the first that there is room for, or else the last; the first when nobody looks."""
+
+    def __init__(self, tables: Sequence[Table]) -> None:
+        """Take the choice.
+
+        Args:
+            tables: At least one; the one that says most comes first.
+        """
+        self._tables = tables
+
+    def __rich_console__(self, screen: Console, options: ConsoleOptions) -> RenderResult:
+        """Choose, for rich to print.
+
+        Args:
+            screen: Where to.
+            options: How much room there is.
+
+        Yields:
+            What the chosen table looks like.
+        """
+        anything = options.update(max_width=_ANY_WIDTH)
+        if screen.soft_wrap and not screen.is_terminal:
+            yield from screen.render(self._tables[0], anything)  # what programs read is not cut
+        else:
+            fit = (
+                t for t in self._tables if Measurement.get(screen, anything, t).maximum <= options.max_width
+            )
+            yield from screen.render(next(fit, self._tables[-1]), options)
 
 
 def console() -> Console:

@@ -10,11 +10,11 @@ from pathlib import Path
 from rich.table import Table
 
 from paceline.cli.options import NUM_NODES
-from paceline.cli.reading import credit_table
 from paceline.cli.rounds import Rounds, Watched
-from paceline.cli.screen import console, harmless
+from paceline.cli.screen import Fitting, console, harmless
+from paceline.cli.tables import credit_table
 from paceline.core.errors import ConfigError, PacelineError
-from paceline.core.signing import short
+from paceline.core.nicknames import nickname
 from paceline.federation.folder import SessionFolder
 from paceline.federation.history import newest
 from paceline.federation.models import TrainingConfig, TrainingResult
@@ -73,11 +73,11 @@ def begin(training: TrainingConfig, num_nodes: int, config: Path, output: Path |
     _show_config(training, num_nodes)
     screen.print()
     table = Table(box=None, pad_edge=False)
-    for title in ("address", "node id"):
+    for title in ("address", "nickname", "node id"):
         table.add_column(title, no_wrap=True)
     for node in session.federated_nodes():
-        table.add_row(node.address, node.node_id)
-    screen.print(table)
+        table.add_row(node.address, nickname(node.node_id), node.node_id)
+    screen.print(Fitting([table]))
     screen.print()
     number = "" if num_nodes == NUM_NODES else f" --nodes {num_nodes}"
     place = "" if output is None else f" -o {output}"
@@ -149,8 +149,7 @@ def show(session: Session, result: TrainingResult) -> None:
     screen.print()
     names = session.folder.read().names()
     balances = session.credits()
-    named = {f"{names[peer]}  {short(peer)}": balance for peer, balance in balances.items()}
-    screen.print(credit_table(named))
+    screen.print(credit_table(balances, names))
     screen.print()
     screen.print(f"check it paceline verify {path}", markup=False)
 

@@ -9,8 +9,8 @@ from rich.table import Table
 
 from paceline import ledger
 from paceline.cli.progress import Progress
-from paceline.cli.reading import credit_table
 from paceline.cli.screen import clock, count, size
+from paceline.cli.tables import credit_table
 from paceline.core.errors import LedgerError
 from paceline.core.records import Frozen
 from paceline.peer.agreement import check_same_chain
@@ -131,10 +131,11 @@ def show(summary: RunSummary, progress: Progress, folder: RunFolder, screen: Con
     screen.print()
     screen.print(table)
     screen.print()
-    names = {rider.peer_id: f"{rider.peer_id} ({rider.name})" for rider in progress.riders.values()}
-    screen.print(credit_table({names.get(peer, peer): balance for peer, balance in summary.credits.items()}))
+    names = {rider.peer_id: rider.name for rider in progress.riders.values()}
+    screen.print(credit_table(summary.credits, names))
     for name, reason in summary.ended_early.items():
-        screen.print(f"{name} did not finish: {reason}", style="yellow", markup=False)
+        who = progress.riders[name].called
+        screen.print(f"{who} did not finish: {reason}", style="yellow", markup=False)
 
 
 def show_sample(checkpoint: Path, screen: Console) -> None:

@@ -6,12 +6,13 @@ A worker checks a commit with `check_link` before applying it, a joiner checks a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from paceline.core.config import RunConfig
 from paceline.core.election import has_quorum, quorum_size
 from paceline.core.errors import HistoryBroken, RecordRejected
+from paceline.core.nicknames import named
 from paceline.core.records import CommitRecord, GlobalState, Record, RoundReceipt
 from paceline.core.wire import unseal
 
@@ -75,20 +76,48 @@ def backers(commit: CommitRecord, receipts: Sequence[RoundReceipt]) -> set[str]:
     Returns:
         Peer ids, each counted once.
     """
-    state = commit.state
-    wanted = (
-        *(commit.run_id, state.round_id, commit.ballot, commit.peer_id, commit.departed),
-        *(state.plan_digest, state.weights_digest, state.momentum_digest),
-    )
-    return {
-        receipt.peer_id
-        for receipt in receipts
-        if wanted
-        == (
+    return votes_for(commit, votes(receipts))
+
+
+Votes = dict[tuple[object, ...], set[str]]
+"""Who voted, by what exactly for."""
+
+
+def votes(receipts: Iterable[RoundReceipt]) -> Votes:
+    """Sort receipts by what they are votes for, so that many commits can be asked about at little cost.
+
+    Args:
+        receipts: Receipts of any attempt.
+
+    Returns:
+        The votes, for `votes_for`.
+    """
+    found: Votes = {}
+    for receipt in receipts:
+        what = (
             *(receipt.run_id, receipt.round_id, receipt.ballot, receipt.coordinator, receipt.departed),
             *(receipt.plan_digest, receipt.weights_digest, receipt.momentum_digest),
         )
-    }
+        found.setdefault(what, set()).add(receipt.peer_id)
+    return found
+
+
+def votes_for(commit: CommitRecord, cast: Votes) -> set[str]:
+    """Name the peers that voted for exactly this commit in its ballot.
+
+    Args:
+        commit: The commit.
+        cast: The votes.
+
+    Returns:
+        Peer ids.
+    """
+    state = commit.state
+    what = (
+        *(commit.run_id, state.round_id, commit.ballot, commit.peer_id, commit.departed),
+        *(state.plan_digest, state.weights_digest, state.momentum_digest),
+    )
+    return set(cast.get(what, ()))
 
 
 def is_backed(
@@ -180,5 +209,5 @@ def _receipt(
     except RecordRejected as error:
         raise HistoryBroken(where, f"a receipt: {error.cause}") from error
     if not isinstance(receipt, RoundReceipt) or receipt.peer_id not in backers(commit, [receipt]):
-        raise HistoryBroken(where, f"the receipt of {receipt.peer_id} is for something else")
+        raise HistoryBroken(where, f"the receipt of {named(receipt.peer_id)} is for something else")
     return receipt

@@ -36,6 +36,10 @@ def _restore(kind: type[PacelineError], args: tuple[Any, ...], attributes: dict[
     return error
 
 
+class BadPayload(PacelineError, ValueError):
+    """Bytes that no codec makes of finite values, or values that none can carry."""
+
+
 class ConfigError(PacelineError):
     """A configuration file, or a `--set`, that can't be used."""
 

@@ -61,7 +61,7 @@ def swarm_of(config: TrainingConfig, base: SwarmConfig | None = None) -> SwarmCo
     run, nodes = base.run, config.num_nodes
     optimizer = run.inner.optimizer.model_copy(update={"lr": config.learning_rate})
     quorum = run.quorum.model_copy(update={"min_members": min(run.quorum.min_members, nodes)})
-    tuned = outer_defaults(run.expected_peers, run.rounds)
+    tuned = outer_defaults(run.expected_peers, run.rounds, run.codec)
     changed = {key: value for key, value in run.outer.model_dump().items() if value != tuned[key]}
     fields = run.model_dump() | {
         "name": slug(config.model_name),

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from paceline.core.config import AdamWConfig, GptConfig, NodeConfig, RunConfig
+from paceline.learning.codecs import make_codec
 from paceline.learning.model import VOCABULARY, num_parameters, parameter_shapes
 
 SHARED_BYTES = 12
 """Per parameter, in the machine's memory: anchor, outer momentum and the averager's buffer, in float32."""
+RESIDUAL_BYTES = 4
+"""The same for what a codec still owes, where it loses so much."""
 CHECKPOINT_BYTES = 8
 """Per parameter, on disk: anchor and outer momentum."""
 PROCESS_BYTES = 700 << 20
@@ -21,7 +24,7 @@ class Footprint:
 
     Attributes:
         parameters: Weights of the model.
-        shared_bytes: Anchor, momentum and buffer; always in the machine's memory.
+        shared_bytes: Anchor, momentum and buffer, and the codec's residual; always in the machine's memory.
         inner_bytes: Weights, gradients and the inner optimizer's state, on the device.
         activation_bytes: What a micro-batch leaves for the backward pass, on the device; an estimate.
     """
@@ -49,9 +52,10 @@ def footprint(run: RunConfig, node: NodeConfig, *, halves: bool = False) -> Foot
         What it needs.
     """
     parameters = num_parameters(run.model)
+    shared = SHARED_BYTES + (RESIDUAL_BYTES if make_codec(run.codec).feedback is not None else 0)
     return Footprint(
         parameters=parameters,
-        shared_bytes=SHARED_BYTES * parameters,
+        shared_bytes=shared * parameters,
         inner_bytes=_inner_bytes(run),
         activation_bytes=_activation_bytes(run.model, node.batch_size, 2 if halves else 4),
     )

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from paceline.core.signing import short
+from paceline.core.nicknames import named
 from paceline.network.butterfly import Fault, ReduceOutcome
 from paceline.network.exchange import Dial, Exchange
 from paceline.network.group import Group
@@ -116,7 +116,7 @@ class Attempt:
         waiting = self.reducer.laggards() or [exchange.place for exchange in self._talks.values()]
         slowest = self._group.peer(waiting[0]) if waiting else ""
         limit = f"not done within {self._group.order.total_s:g} s"
-        return Fault(f"{limit}, waiting for {short(slowest)}" if slowest else limit, slowest)
+        return Fault(f"{limit}, waiting for {named(slowest)}" if slowest else limit, slowest)
 
     async def _part_ways(self, fault: Fault) -> None:
         await asyncio.gather(*(exchange.part_ways(fault) for exchange in self._exchanges))

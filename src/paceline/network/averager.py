@@ -101,7 +101,7 @@ class Averager(DecentralizedAverager):  # type: ignore[misc]
         self._inner_pipe = SafePipe(self._inner_pipe)
         self._outer_pipe = SafePipe(self._outer_pipe)
         self._arithmetic = arithmetic
-        self._part_bytes = arithmetic.codec.encoded_size(arithmetic.part_elements)
+        self._part_bytes = arithmetic.part_bytes
         self._services = tuple(services)
         self._me: str = dht.peer_id.to_base58()
         self._mailbox = Mailbox("averager")

@@ -5,9 +5,12 @@ travels in *parts*. Every member sends each reducer its values of that reducer's
 them part by part, encodes each mean once, and sends the same bytes to everybody; it decodes them itself too.
 So all members hold identical bits, whatever the codec loses:
 
-    result = decode(encode(aggregate(decode(encode(values)) of each member)))
+    through(x) = decode(encode(x))
+    result = through_back(aggregate(through(values) of each member))
 
-which depends on values, weights and roster only, not on who reduces what or what arrives first.
+where the mean may travel by a codec of its own, the *back* one. That depends on values, weights and roster
+only, not on who reduces what or what arrives first: slices and parts are cut at multiples of the codec's
+*grain*, so that a vector is encoded in the same blocks however it is cut.
 
     >>> slices = Slices(num_elements=10, num_members=3, part_elements=2)
     >>> [slices.bounds(member) for member in range(3)], slices.num_parts(1)
@@ -28,18 +31,28 @@ PART_ELEMENTS = 1 << 19
 
 
 class Codec(Protocol):
-    """How values travel. Deterministic: equal values become equal bytes on every peer.
+    """How values travel. Equal bytes become equal values on every peer.
 
     Attributes:
         name: The name that a run's configuration gives it.
+        grain: How many values are encoded together.
+        back: How the mean travels; it may be the codec itself.
     """
 
     @property
     def name(self) -> str:
         """The name that a run's configuration gives it."""
 
+    @property
+    def grain(self) -> int:
+        """How many values are encoded together."""
+
+    @property
+    def back(self) -> Codec:
+        """How the mean travels; it may be the codec itself."""
+
     def encoded_size(self, num_elements: int, /) -> int:
-        """Tell how long `encode` makes so many values.
+        """Tell how long `encode` makes so many values at most.
 
         Args:
             num_elements: Number of values.
@@ -55,7 +68,7 @@ class Codec(Protocol):
             values: `[n]`, finite.
 
         Returns:
-            `encoded_size(n)` bytes.
+            At most `encoded_size(n)` bytes.
 
         Raises:
             ValueError: A value is not finite.
@@ -89,12 +102,28 @@ class Arithmetic:
     Attributes:
         codec: How values travel.
         aggregate: How members' values become one.
-        part_elements: Values per part.
+        part_elements: Values per part, a multiple of the grain.
     """
 
     codec: Codec
     aggregate: Aggregator
     part_elements: int = PART_ELEMENTS
+
+    def __post_init__(self) -> None:
+        if self.part_elements % self.grain:
+            raise ValueError(
+                f"parts of {self.part_elements} values can't be cut where {self.grain} go together"
+            )
+
+    @property
+    def grain(self) -> int:
+        """How many values are encoded together, on either way: both are powers of two."""
+        return max(self.codec.grain, self.codec.back.grain)
+
+    @property
+    def part_bytes(self) -> int:
+        """The most that a part takes, on either way."""
+        return max(codec.encoded_size(self.part_elements) for codec in (self.codec, self.codec.back))
 
 
 @dataclass(frozen=True)
@@ -180,11 +209,13 @@ class Slices:
         num_elements: Length of the vector.
         num_members: Length of the roster.
         part_elements: Values per part; the last part of a slice may be shorter.
+        grain: Cuts lie at multiples of it.
     """
 
     num_elements: int
     num_members: int
     part_elements: int
+    grain: int = 1
 
     def bounds(self, member: int) -> tuple[int, int]:
         """Find a member's slice.
@@ -193,10 +224,13 @@ class Slices:
             member: Its place in the roster.
 
         Returns:
-            First element, and one past the last. Empty when there are more members than elements.
+            First element, and one past the last. Empty when there are more members than grains.
         """
-        first, last = (self.num_elements * place // self.num_members for place in (member, member + 1))
-        return first, last
+        return self._cut(member), self._cut(member + 1)
+
+    def _cut(self, place: int) -> int:
+        grains = -(-self.num_elements // self.grain)
+        return min(grains * place // self.num_members * self.grain, self.num_elements)
 
     def num_parts(self, member: int) -> int:
         """Count the parts of a member's slice.

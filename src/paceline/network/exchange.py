@@ -17,7 +17,7 @@ from hivemind.proto.averaging_pb2 import (
     AveragingData,
 )
 
-from paceline.core.signing import short
+from paceline.core.nicknames import named
 from paceline.network.butterfly import Fault
 from paceline.network.group import Group
 from paceline.network.line import Line, carry, complained, complaint
@@ -77,9 +77,9 @@ class Exchange:
         """
         limits = self._group.order
         if not self._accepted and now > self._began_at + limits.start_s:
-            return Fault(f"{short(self.peer)} did not begin within {limits.start_s:g} s", self.peer)
+            return Fault(f"{named(self.peer)} did not begin within {limits.start_s:g} s", self.peer)
         if self._line is not None and now > self._line.heard_at + limits.stall_s:
-            return Fault(f"{short(self.peer)} was silent for {limits.stall_s:g} s", self.peer)
+            return Fault(f"{named(self.peer)} was silent for {limits.stall_s:g} s", self.peer)
         return None
 
     async def part_ways(self, fault: Fault) -> None:
@@ -113,7 +113,7 @@ class Exchange:
             line = self._line = await self._dial(self.peer)
         except P2PDaemonError as error:
             if time.monotonic() > self._last_reached_at + order.stall_s:
-                raise Fault(f"{short(self.peer)} can't be reached", self.peer) from error
+                raise Fault(f"{named(self.peer)} can't be reached", self.peer) from error
             return None
         except (OSError, EOFError) as error:
             raise Fault("this peer's network daemon is gone", self._group.terms.me, final=True) from error
@@ -134,7 +134,7 @@ class Exchange:
     async def _next(self, line: Line) -> AveragingData:
         message = await self._heard(line)
         if message is None:
-            raise Fault(f"lost the connection to {short(self.peer)}", self.peer)
+            raise Fault(f"lost the connection to {named(self.peer)}", self.peer)
         if message.code != AVERAGED_PART:
             raise self._complaint(message)
         return message
@@ -144,7 +144,7 @@ class Exchange:
             while (message := await line.receive()) is not None and message.code == NO_CODE:
                 pass
         except ValueError as error:
-            raise Fault(f"{short(self.peer)} answered with {error}", self.peer) from error
+            raise Fault(f"{named(self.peer)} answered with {error}", self.peer) from error
         return message
 
     def _complaint(self, message: AveragingData) -> Fault:
@@ -153,10 +153,10 @@ class Exchange:
     async def _store(self, part: int, message: AveragingData) -> None:
         group, payload = self._group, message.tensor_part.buffer
         try:
-            mean = await group.in_pool(group.decode, self.place, part, payload)
+            mean = await group.in_pool(group.decode_mean, self.place, part, payload)
         except ValueError as error:
             # The others may get better ones: go on for their sake, since they need our values.
-            group.miss(Fault(f"{short(self.peer)} answered with {error}", self.peer))
+            group.miss(Fault(f"{named(self.peer)} answered with {error}", self.peer))
             return
         group.write(self.place, part, mean)
         group.bytes_in += len(payload)

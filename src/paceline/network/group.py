@@ -51,7 +51,8 @@ class Group:
         self.order = order
         self.terms = terms
         self.place = order.roster.index(terms.me)
-        self.slices = Slices(len(terms.buffer), len(order.roster), terms.arithmetic.part_elements)
+        arithmetic = terms.arithmetic
+        self.slices = Slices(len(terms.buffer), len(order.roster), arithmetic.part_elements, arithmetic.grain)
         self.failed: asyncio.Future[Fault] = asyncio.get_running_loop().create_future()
         self.missed: Fault | None = None
         self.bytes_in = 0
@@ -107,18 +108,6 @@ class Group:
         """Touch the buffer no more."""
         self._open = False
 
-    def payload_size(self, place: int, part: int) -> int:
-        """Tell how long an encoded part must be.
-
-        Args:
-            place: Whose slice.
-            part: Which part of it.
-
-        Returns:
-            Bytes.
-        """
-        return self.terms.arithmetic.codec.encoded_size(self.part_length(place, part))
-
     def part_length(self, place: int, part: int) -> int:
         """Count the values of a part.
 
@@ -145,7 +134,7 @@ class Group:
         return self.terms.arithmetic.codec.encode(self.terms.buffer[self.slices.part(place, part)])
 
     def decode(self, place: int, part: int, payload: bytes) -> NDArray[np.float32]:
-        """Decode a part that came from anybody; slow, for the pool.
+        """Decode a member's values of a part; slow, for the pool.
 
         Args:
             place: Whose slice.
@@ -153,14 +142,28 @@ class Group:
             payload: Untrusted bytes.
 
         Returns:
-            Its values, finite, exactly as many as the part has.
+            The values, finite, exactly as many as the part has.
 
         Raises:
             ValueError: The payload is of another size, or holds a value that is not finite.
         """
-        if len(payload) != self.payload_size(place, part):
-            raise ValueError(f"{len(payload)} bytes where {self.payload_size(place, part)} were due")
         return self.terms.arithmetic.codec.decode(payload, self.part_length(place, part))
+
+    def decode_mean(self, place: int, part: int, payload: bytes) -> NDArray[np.float32]:
+        """Decode the mean of a part; slow, for the pool.
+
+        Args:
+            place: Whose slice.
+            part: Which part of it.
+            payload: Untrusted bytes.
+
+        Returns:
+            The mean, finite, exactly as many values as the part has.
+
+        Raises:
+            ValueError: The payload is of another size, or holds a value that is not finite.
+        """
+        return self.terms.arithmetic.codec.back.decode(payload, self.part_length(place, part))
 
     async def in_pool(self, work: Callable[..., T], *args: object) -> T:
         """Run slow work beside the event loop.

@@ -31,7 +31,7 @@ from hivemind.proto.averaging_pb2 import (
 )
 from hivemind.proto.runtime_pb2 import Tensor
 
-from paceline.core.signing import short
+from paceline.core.nicknames import named
 from paceline.network.butterfly import Fault
 
 OVERHEAD_BYTES = 1024
@@ -94,10 +94,10 @@ def complained(message: AveragingData, speaker: str, me: str, roster: tuple[str,
     accused = base58.b58encode(message.peer_id).decode() if len(message.peer_id) <= 64 else ""
     phrase = _CODES.get(message.code, f"answered with code {message.code}")
     if accused == me:
-        return Fault(f"{short(speaker)} {phrase} and blames this peer", speaker, final=True, spread=me)
+        return Fault(f"{named(speaker)} {phrase} and blames this peer", speaker, final=True, spread=me)
     if accused == speaker or accused not in roster:
-        return Fault(f"{short(speaker)} {phrase}", speaker, final=True)
-    return Fault(f"{short(speaker)} {phrase} because of {short(accused)}", accused, final=True)
+        return Fault(f"{named(speaker)} {phrase}", speaker, final=True)
+    return Fault(f"{named(speaker)} {phrase} because of {named(accused)}", accused, final=True)
 
 
 class Line:

@@ -22,7 +22,7 @@ from hivemind.proto.averaging_pb2 import (
 )
 from numpy.typing import NDArray
 
-from paceline.core.signing import short
+from paceline.core.nicknames import named
 from paceline.network.butterfly import Fault
 from paceline.network.group import Group
 from paceline.network.line import KEEPALIVE, Line, carry, complained, complaint
@@ -89,7 +89,7 @@ class Reducer:
         limits = self.group.order
         for place in self.laggards():
             line = self._lines.get(place)
-            name = short(self.group.peer(place))
+            name = named(self.group.peer(place))
             if line is None:
                 if now > self._began_at + limits.start_s:
                     return Fault(f"{name} did not begin within {limits.start_s:g} s", self.group.peer(place))
@@ -143,7 +143,7 @@ class Reducer:
     def _see_off(self, place: int) -> None:
         if self._received[place] < self._num_parts:
             peer = self.group.peer(place)
-            self.group.fail(Fault(f"lost the connection to {short(peer)}", peer))
+            self.group.fail(Fault(f"lost the connection to {named(peer)}", peer))
 
     async def _take(self, line: Line, place: int) -> None:
         peer = self.group.peer(place)
@@ -157,7 +157,7 @@ class Reducer:
                 self._refuse_odd(message, place)
                 raise ValueError("more parts than its slice has")
         except ValueError as error:
-            self.group.fail(Fault(f"{short(peer)} sent {error}", peer))
+            self.group.fail(Fault(f"{named(peer)} sent {error}", peer))
         except Fault as fault:
             self.group.fail(fault)
 
@@ -219,8 +219,8 @@ class Reducer:
         mean = group.terms.arithmetic.aggregate(ordered, group.order.weights)
         if not np.isfinite(mean).all():
             raise ValueError("the mean is too large for float32")
-        payload = group.terms.arithmetic.codec.encode(mean)
-        return payload, group.decode(group.place, part, payload)
+        payload = group.terms.arithmetic.codec.back.encode(mean)
+        return payload, group.decode_mean(group.place, part, payload)
 
     async def _give(self, line: Line, place: int) -> None:
         stall_s = self.group.order.stall_s

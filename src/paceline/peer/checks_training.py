@@ -96,7 +96,7 @@ def average(subject: Subject) -> Iterator[Finding]:
     if not (first.complete and second.complete):
         cause = first.cause or second.cause
         yield fail("average", f"two peers on loopback could not average: {cause}", BUNDLE_HINT)
-    elif first.sha256 != second.sha256 or first.sha256 != mean_digest():
+    elif first.sha256 != second.sha256 or first.sha256 != mean_digest(codec):
         cause = f"two peers on loopback averaged through {codec} and got a wrong mean"
         yield fail("average", cause, "pip install --force-reinstall numpy torch")
     else:

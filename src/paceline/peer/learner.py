@@ -20,7 +20,9 @@ from paceline.core.records import GlobalState
 from paceline.core.voice import Progress
 from paceline.learning.checkpoint import load_into
 from paceline.learning.checkpoint_header import CheckpointInfo
+from paceline.learning.codecs import make_codec
 from paceline.learning.data import Stream, open_corpus
+from paceline.learning.feedback import Feedback
 from paceline.learning.flat import FlatView
 from paceline.learning.inner import InnerTrainer, StepResult, evaluate, resolve_device
 from paceline.learning.model import build_model
@@ -33,8 +35,8 @@ _SPEED_MEMORY = 0.9
 class Learner:
     """Trains between rounds, and turns rounds into new anchors.
 
-    Memory beyond the inner training state is anchor and momentum, 8 bytes per parameter; the averager's
-    buffer adds 4.
+    Memory beyond the inner training state is anchor and momentum, 8 bytes per parameter, and 4 more with a
+    codec that needs feedback; the averager's buffer adds 4.
 
     Attributes:
         device: Where the model is trained.
@@ -61,6 +63,7 @@ class Learner:
         anchor, momentum = np.empty(self.num_elements, np.float32), np.zeros(self.num_elements, np.float32)
         self._view.read(anchor)
         self._outer = OuterState(anchor, momentum, run.outer)
+        self._feedback = Feedback(make_codec(run.codec), self.num_elements)
         self.first = genesis(run, *self._outer.digests())
         self._model = model
         self._trainer = InnerTrainer(model, run, node, self.device)
@@ -143,12 +146,34 @@ class Learner:
         return result, seconds
 
     def write_pseudo_gradient(self, out: NDArray[np.float32]) -> None:
-        """Form anchor minus local weights.
+        """Form anchor minus local weights, plus what is owed of earlier rounds where the codec loses much.
 
         Args:
             out: float32 `[num_elements]`, overwritten.
         """
         self._view.pseudo_gradient(self._outer.anchor, out)
+        self._feedback.add(out)
+
+    def note_sent(self, out: NDArray[np.float32], attempt: str) -> None:
+        """Work out what will be owed once an attempt is committed; does nothing where the codec loses little.
+
+        Args:
+            out: float32 `[num_elements]`, overwritten. It must stay as it is until `settle`.
+            attempt: Digest of the plan in which this peer's values travelled.
+        """
+        if self._feedback.is_needed:
+            self.write_pseudo_gradient(out)  # the mean has taken the place of what was sent
+            self._feedback.subtract(out, attempt)
+
+    def settle(self, out: NDArray[np.float32], attempt: str, *, took_part: bool) -> None:
+        """Owe what `note_sent` worked out, because that attempt was committed.
+
+        Args:
+            out: What `note_sent` left.
+            attempt: Digest of the plan that was committed.
+            took_part: Whether this peer's values are in it.
+        """
+        self._feedback.settle(out, attempt, took_part=took_part)
 
     def stage(self, average: NDArray[np.float32], path: Path) -> CheckpointInfo:
         """Write down, durably, the state that a round's average would leave; change nothing else.
@@ -169,11 +194,12 @@ class Learner:
         Args:
             path: The checkpoint of `head`.
             head: The commit to stand on.
-            keep_inner_state: Whether the inner optimizer goes on; not after a repair.
+            keep_inner_state: Whether the inner optimizer goes on, and what is owed; not after a repair.
         """
         load_into(path, self._outer.anchor, self._outer.momentum)
         if not keep_inner_state:
             self._trainer.reset()
+            self._feedback.forget()
         self.begin_round(head.round_id + 1)
 
     def digests(self) -> Digests:

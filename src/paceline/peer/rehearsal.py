@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
-from paceline.core.config import NodeConfig, RunConfig
+from paceline.core.config import CodecName, NodeConfig, RunConfig
 from paceline.core.errors import PacelineError
 from paceline.core.records import Frozen
 from paceline.peer.checkup import BUNDLE_HINT
@@ -64,7 +64,7 @@ class Trained(Frozen):
 class Start(Frozen):
     """What a rehearsing peer begins with."""
 
-    codec: Literal["fp32", "fp16"]
+    codec: CodecName
     """How values travel."""
     roster: tuple[str, str]
     """Both peers, sorted."""
@@ -72,7 +72,7 @@ class Start(Frozen):
     """The place in the roster of each."""
 
 
-def rehearse_average(codec: Literal["fp32", "fp16"]) -> tuple[Averaged, Averaged]:
+def rehearse_average(codec: CodecName) -> tuple[Averaged, Averaged]:
     """Let two peers on loopback average, each a process tree of its own.
 
     Args:

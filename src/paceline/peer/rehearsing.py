@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paceline.core.config import NodeConfig, RunConfig
+from paceline.core.config import CodecName, NodeConfig, RunConfig
 from paceline.core.errors import PacelineError
 from paceline.core.events import Event
 from paceline.peer.rehearsal import (
@@ -40,13 +40,23 @@ WEIGHTS = (1, 3)
 _TRAIN_S, _MOST_STEPS, _LEAST_STEPS = 6.0, 20, 3
 
 
-def mean_digest() -> str:
-    """Work out what both peers must get, in one process and without a codec: every value is exact.
+def mean_digest(name: CodecName) -> str:
+    """Work out in one process what both peers must get.
+
+    Args:
+        name: How values travel.
 
     Returns:
         SHA-256 of the mean's bytes.
     """
-    mean = (values(0) + 3 * values(1)) / 4
+    import numpy as np
+
+    from paceline.learning.codecs import make_codec
+
+    codec, mean = make_codec(name), np.zeros(AVERAGE_ELEMENTS, np.float32)
+    for number, weight in enumerate(WEIGHTS):
+        codec.accumulate(codec.encode(values(number)), mean.size, weight / sum(WEIGHTS), mean)
+    mean = codec.back.decode(codec.back.encode(mean), mean.size)
     return hashlib.sha256(mean.astype("<f4").tobytes()).hexdigest()
 
 
@@ -59,7 +69,7 @@ def values(number: int) -> NDArray[np.float32]:
     Returns:
         float32 `[AVERAGE_ELEMENTS]`.
     """
-    # Multiples of 4 below 256: their weighted mean is a whole number, and half precision holds it exactly.
+    # Multiples of 4 below 256: their weighted mean is a whole number, which all codecs of floats hold.
     import numpy as np
 
     return (np.arange(AVERAGE_ELEMENTS) % (61, 53)[number] * 4).astype(np.float32)

@@ -8,6 +8,7 @@ since 1970, `name` as the event's name, and the event's own fields. When it has 
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -102,9 +103,9 @@ def parse(line: bytes) -> Told | None:
     """
     try:
         fields = json.loads(line)
-        time, name = fields.pop("time"), fields.pop("name")
-        return Told(float(time), _KINDS[name].model_validate(fields))
-    except (ValueError, KeyError, TypeError, AttributeError, ValidationError):
+        time, name = float(fields.pop("time")), fields.pop("name")
+        return Told(time, _KINDS[name].model_validate(fields)) if math.isfinite(time) else None
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, ValidationError):
         return None
 
 

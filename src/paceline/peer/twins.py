@@ -10,6 +10,7 @@ import secrets
 import time
 
 from paceline.core.errors import IdentityError
+from paceline.core.nicknames import named
 from paceline.core.records import PeerRecord, Phase
 from paceline.core.voice import HEARTBEAT_S
 from paceline.network.board import Board
@@ -36,7 +37,7 @@ class TwinFound(IdentityError):
 
     def __init__(self, peer_id: str) -> None:
         super().__init__(
-            f"another live peer uses this identity ({peer_id})",
+            f"another live peer uses this identity ({named(peer_id)})",
             "give each peer a state_dir, and so a key, of its own",
         )
 

@@ -137,6 +137,8 @@ class Worker:
             case Reduce(plan, donors):
                 staged, blamed = self._adopt(plan, donors) if plan.adopts else self._reduce(plan)
                 self._around.pacer.reduced(plan, staged, blamed)
+                if staged and not plan.adopts and self._weight(plan):  # after the vote: nobody waits for it
+                    self._around.learner.note_sent(self._around.averager.buffer, plan.digest())
             case Apply():
                 self._apply(order)
             case Repair():
@@ -186,6 +188,9 @@ class Worker:
         info = around.learner.stage(around.averager.buffer, around.shelf.staged(plan.round_id, plan.digest()))
         return Staged(plan.digest(), info.weights_digest, info.momentum_digest), ""
 
+    def _weight(self, plan: RoundPlan) -> int:
+        return dict(zip(plan.roster, plan.samples, strict=True)).get(self.peer_id, 0)
+
     def _adopt(self, plan: RoundPlan, donors: tuple[str, ...]) -> tuple[Staged | None, str]:
         # Get the result of an earlier attempt from those who hold it, so that this peer can vote for it.
         around, result = self._around, plan.adopts
@@ -202,6 +207,11 @@ class Worker:
 
     def _apply(self, order: Apply) -> None:
         around, state = self._around, order.commit.state
+        around.learner.settle(
+            around.averager.buffer,
+            state.averaged_plan_digest(),
+            took_part=self.peer_id in state.participating_nodes,
+        )
         round_loss, speed = around.learner.progress.loss, self._tokens / max(self._train_s, 1e-9)
         try:
             around.learner.stand_on(around.shelf.promote(state), state, keep_inner_state=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from paceline.core import events
 from paceline.core.events import Event
-from paceline.core.signing import short
+from paceline.core.nicknames import named
 
 
 def _reduced(event: events.ReduceEnded) -> str:
@@ -22,32 +22,38 @@ def _reduced(event: events.ReduceEnded) -> str:
     if event.complete:
         sent, got = event.bytes_out / 1e6, event.bytes_in / 1e6
         return f"{what} averaged in {event.seconds:.1f} s ({sent:.1f} MB sent, {got:.1f} MB received)"
-    blamed = f" (blamed: {short(event.blamed)})" if event.blamed else ""
+    blamed = f" (blamed: {named(event.blamed)})" if event.blamed else ""
     return f"{what} failed after {event.seconds:.1f} s: {event.cause or 'incomplete'}{blamed}"
 
 
+def _started(event: events.PeerStarted) -> str:
+    what = f"{named(event.peer_id)} is up in run {event.run_id}, round {event.round_id}"
+    return f"{what}: {event.parameters:,} weights on {event.device}, metrics at {event.metrics_address}"
+
+
+def _dropped(event: events.DonorDropped) -> str:
+    return f"{named(event.peer_id)} gave no usable state or history: {event.cause}"
+
+
 def _led(event: events.CoordinatorChanged) -> str:
-    who = "this peer" if event.is_me else short(event.coordinator)
+    who = "this peer" if event.is_me else named(event.coordinator)
     return f"{who} is at the front in term {event.term}"
 
 
 def _fetched(event: events.StateFetched) -> str:
-    donors = ", ".join(map(short, event.donors))
+    donors = ", ".join(map(named, event.donors))
     size = f"{event.size_bytes / 1e6:.1f} MB"
     return f"state of round {event.round_id} fetched: {size} from {donors} in {event.seconds:.1f} s"
 
 
 def _stalled(event: events.RoundStalled) -> str:
-    whom = short(event.coordinator) if event.coordinator else "nobody"
+    whom = named(event.coordinator) if event.coordinator else "nobody"
     what = f"round {event.round_id}: no end after {event.seconds:.0f} s of waiting"
     return f"{what}, though enough peers are here; following {whom} in term {event.term}"
 
 
 _LINES: dict[type[Event], str | Callable[[Any], str]] = {
-    events.PeerStarted: (
-        "run {run_id}, round {round_id}: up on {device} with {parameters:,} weights, "
-        "metrics at {metrics_address}"
-    ),
+    events.PeerStarted: _started,
     events.StepDone: "round {round_id}: step {inner_step} of {of_steps}, loss {loss:.3f}",
     events.StepSkipped: (
         "round {round_id}: step {inner_step} skipped, loss or gradient was not finite ({in_a_row} in a row)"
@@ -70,7 +76,7 @@ _LINES: dict[type[Event], str | Callable[[Any], str]] = {
     events.QuorumMissing: "waiting: {got} of the {needed} peers that a round needs are here",
     events.RoundStalled: _stalled,
     events.CreditsCounted: "round {round_id}: {balance} credits",
-    events.DonorDropped: "{peer_id} gave no usable state or history: {cause}",
+    events.DonorDropped: _dropped,
     events.SetAside: "{cause}; the old files are kept in {folder}",
     events.PeerStopped: "stopped after round {round_id}: {cause}",
     events.PeerRestarting: "ended: {cause}; starts again in {wait_s:.0f} s (restart {restarts})",
@@ -102,7 +108,7 @@ def _to_standard_error(line: str) -> None:
 
 
 class LogSink:
-    """Writes a line per event, such as `12:30:05 a1b2c3 round 3 committed: …`. Steps are left out."""
+    """Writes a line per event, such as `12:30:05 peer-1 round 3 committed: …`. Steps are left out."""
 
     def __init__(
         self,
@@ -116,7 +122,7 @@ class LogSink:
 
         Args:
             write: Takes a line without its end.
-            label: Stands before every line: the peer's short name, when several share a console.
+            label: Stands before every line: the peer's name, when several share a console.
             steps: Whether every inner step is worth a line.
             clock: Tells the time in seconds since 1970.
         """

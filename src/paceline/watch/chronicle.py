@@ -19,6 +19,9 @@ class Chronicle:
 
     Attributes:
         run: The run's parameters.
+        members: Those who are, or were, in a committed roster or founded the run, and those whose own event
+            files are read: what anybody else says is heard only as far as there is room, and is in no total.
+            Empty while none is known: then nobody can be told from a stranger.
         footing: The last commit that is settled: what is said of earlier rounds changes nothing any more.
         is_stale: Whether something was said since the last `refresh`.
     """
@@ -31,6 +34,8 @@ class Chronicle:
         """
         self.run = run
         self.footing = self._beginning = Footing(0, "", frozenset(run.quorum.founders))
+        self.members = set(run.quorum.founders)
+        self._vouched = set(run.quorum.founders)
         self._settled: dict[int, RoundView] = {}
         self._facts: dict[int, RoundFacts] = {}
         self._chain: list[CommitRecord] = []
@@ -84,7 +89,7 @@ class Chronicle:
         if not self.footing.round_id < round_id <= self.run.rounds:
             return None
         self.is_stale = True
-        return self._facts.setdefault(round_id, RoundFacts(round_id))
+        return self._facts.setdefault(round_id, RoundFacts(round_id, self.members))
 
     def add(self, commit: CommitRecord, receipts: Sequence[RoundReceipt], at: float) -> None:
         """Take in a row of a history that verifies.
@@ -95,7 +100,8 @@ class Chronicle:
             at: When it was made, in seconds since 1970.
         """
         round_id, digest = commit.state.round_id, commit.state.digest()
-        facts = self.facts_of(round_id) or RoundFacts(round_id)
+        self.members.update(commit.state.participating_nodes)
+        facts = self.facts_of(round_id) or RoundFacts(round_id, self.members)
         facts.take(commit)
         for receipt in receipts:
             facts.take(receipt)
@@ -107,6 +113,15 @@ class Chronicle:
             if known is not None:
                 self._fall_back(round_id)
             self._settle(facts.view(commit, ()))
+
+    def vouch_for(self, peer_id: str) -> None:
+        """Take a peer for a member: its own event file is read.
+
+        Args:
+            peer_id: Who.
+        """
+        self._vouched.add(peer_id)
+        self.members.add(peer_id)
 
     def recall(self, rounds: Iterable[RoundView]) -> None:
         """Begin with what was known before a restart.
@@ -133,6 +148,7 @@ class Chronicle:
             nearest = sorted(self._facts, key=lambda round_id: abs(round_id - expected))
             self._facts = {round_id: self._facts[round_id] for round_id in sorted(nearest[:_MOST_OPEN])}
         self._chain = Agreement(self.run, self._facts, standing_on, self._proven).chain_after(self.footing)
+        self.members.update(*(commit.state.participating_nodes for commit in self._chain))
         commits = {commit.state.round_id: commit for commit in self._chain}
         self._open = {}
         for round_id, facts in sorted(self._facts.items()):
@@ -182,7 +198,7 @@ class Chronicle:
         Returns:
             How far it is.
         """
-        facts = self._facts.get(round_id, RoundFacts(round_id))
+        facts = self._facts.get(round_id, RoundFacts(round_id, self.members))
         return facts.view(None, led, begun)
 
     def credits(self) -> dict[str, int]:
@@ -217,10 +233,13 @@ class Chronicle:
         self.footing = self._beginning if last is None else _footing_of(last)
         self._counted, self._balances = 0, {}
         self._chain, self._open = [], {}
+        self.members.clear()  # in place: whoever asks who is one holds this very set
+        self.members.update(self._vouched, *(known.members for known in self._settled.values()))
 
     def _settle(self, view: RoundView) -> None:
         before = self._settled.get(view.round_id)
         self._settled[view.round_id] = view
+        self.members.update(view.members)
         self._settled_voids += len(view.voids) - (len(before.voids) if before else 0)
         if view.round_id > self.footing.round_id:
             roster = frozenset(view.members) or self.footing.roster

@@ -57,17 +57,16 @@ class Agreement:
         self._heard.update(*self.standing_on.values())
         # The latest round first: whoever backs a commit backs what it follows.
         for round_id in sorted(self.facts, reverse=True):
-            commits = [c for c in self.facts[round_id].commits.values() if is_well_formed(c, self.run)]
-            receipts = list(self.facts[round_id].receipts.values())
-            rated = {
-                id(c): (len(chain.backers(c, receipts)), c.peer_id, c.ballot) for c in commits
-            }  # one commit may have several publishers: any of them will do, but always the same
+            commits = [c for c in self.facts[round_id].commits if is_well_formed(c, self.run)]
+            votes = chain.votes(self.facts[round_id].receipts)
+            # One commit may have several publishers: any of them will do, but always the same.
+            rated = {id(c): (len(chain.votes_for(c, votes)), c.peer_id, c.ballot) for c in commits}
             commits.sort(key=lambda c: rated[id(c)])
             self._candidates[round_id] = {commit.state.digest(): commit for commit in commits}
             for commit in commits:
                 digest = commit.state.digest()
                 supporters = self._support.setdefault(digest, set(self.standing_on.get(digest, ())))
-                supporters |= chain.backers(commit, receipts)
+                supporters |= chain.votes_for(commit, votes)
             for later in self._candidates.get(round_id + 1, {}).values():
                 if later.state.prev_digest in self._candidates[round_id]:
                     self._support[later.state.prev_digest] |= self._support[later.state.digest()]

@@ -23,31 +23,50 @@ class Crowd:
         coordinator: Whom most of those who are here follow.
         term: In which term.
         changes: How often another peer went to the front.
-        bytes_sent: What all of them sent, since the watch began.
+        members: Those who are, or were, in a committed roster; empty while none is known.
         first_round: The round that was in progress when the watch began; 0 before anybody was heard.
         roster: Members of the last commit: while any of them is here, strangers decide nothing.
     """
 
-    def __init__(self, run: RunConfig) -> None:
+    def __init__(self, run: RunConfig, members: Collection[str]) -> None:
         """Know nobody.
 
         Args:
             run: The run's parameters.
+            members: Those who are, or were, in a committed roster, now and whenever one is asked for.
         """
         self._run = run
+        self.members = members
         self.sights: dict[str, Sight] = {}
         self.coordinator, self.term, self.changes = "", 0, 0
-        self.bytes_sent = 0
+        self._bytes_sent_before = 0
         self.first_round = 0
         self.roster: frozenset[str] = frozenset(run.quorum.founders)
         self._began: float | None = None
-        self._led: dict[tuple[int, str], None] = {}
+        self._led: dict[tuple[int, str], set[str]] = {}
         self._stood: dict[str, deque[str]] = {}
 
     @property
     def led(self) -> Led:
-        """Terms and coordinators that somebody else follows, or did."""
-        return self._led.keys()
+        """Terms and coordinators that a member follows, or did, and not only the coordinator itself."""
+        return [place for place in self._led if self._is_led(place)]
+
+    @property
+    def bytes_sent(self) -> int:
+        """What all members sent, since the watch began."""
+        counted = sum(sight.bytes_counted for sight in self.sights.values() if self.counts(sight.peer_id))
+        return self._bytes_sent_before + counted
+
+    def counts(self, peer_id: str) -> bool:
+        """Decide whether what a peer says of itself counts for the swarm.
+
+        Args:
+            peer_id: Who.
+
+        Returns:
+            Whether it is a member; everybody is taken for one while none is known.
+        """
+        return not self.members or peer_id in self.members
 
     def hear(self, record: PeerRecord, now: float) -> None:
         """Take in a heartbeat.
@@ -58,13 +77,12 @@ class Crowd:
         """
         sight = self.sight(record.peer_id, now)
         if record.coordinator and (record.coordinator != record.peer_id or self._run.quorum.min_members == 1):
-            self.follow(record.term, record.coordinator)
+            self.follow(record.term, record.coordinator, record.peer_id)
         self.stand(record.peer_id, record.head_digest)
         if record.seq <= sight.seq:
             return
         sight.hear(record, now, self._run.rounds, self._run.pace.lease_s)
         self.first_round = self.first_round or record.round_id
-        self.look_ahead(now)
 
     def sight(self, peer_id: str, now: float) -> Sight:
         """Find a peer, or get to know it.
@@ -118,6 +136,17 @@ class Crowd:
         lease_s = self._run.pace.lease_s
         return [self.sights[peer] for peer in sorted(self.sights) if self.sights[peer].is_live(now, lease_s)]
 
+    def ranked(self) -> list[Sight]:
+        """Put those first who matter most.
+
+        Returns:
+            Members of the last roster, other members, strangers; each sorted by peer id.
+        """
+        return sorted(
+            self.sights.values(),
+            key=lambda s: (s.peer_id not in self.roster, not self.counts(s.peer_id), s.peer_id),
+        )
+
     def round_of_most(self, now: float) -> int:
         """Tell which round most members that are here work on.
 
@@ -149,9 +178,20 @@ class Crowd:
         return [sight for sight in live if sight.peer_id in self.roster] or live
 
     def _forget_somebody(self) -> None:
-        ranked = [(s.peer_id in self.roster, s.seen_at, s.peer_id) for s in self.sights.values()]
-        *_, forgotten = min(ranked)
-        del self.sights[forgotten]
+        # Strangers first, and members that have been away for so long that they are no longer shown.
+        kept_since = max(sight.seen_at for sight in self.sights.values()) - self._run.quorum.departure_s
+        *_, forgotten = min(
+            (
+                s.peer_id in self.roster,
+                s.peer_id in self.members and s.seen_at >= kept_since,
+                s.seen_at,
+                s.peer_id,
+            )
+            for s in self.sights.values()
+        )
+        gone = self.sights.pop(forgotten)
+        if self.members and forgotten in self.members:
+            self._bytes_sent_before += gone.bytes_counted
         self._stood.pop(forgotten, None)
 
     def count_sent(self, sight: Sight, bytes_out: int) -> None:
@@ -165,8 +205,8 @@ class Crowd:
         if before is None:
             # What it sent before the watch began is not counted: nor are the rounds of that time.
             joined_later = sight.first_seen_at > (self._began or 0.0) + _JOINS_LATER_S
-            before = 0 if joined_later or sight.first_round <= 1 else bytes_out
-        self.bytes_sent += bytes_out - before if bytes_out >= before else bytes_out
+            before = 0 if joined_later or sight.first_round == 1 else bytes_out
+        sight.bytes_counted += bytes_out - before if bytes_out >= before else bytes_out
         sight.bytes_out = bytes_out
 
     def recall(self, last: Picture) -> None:
@@ -178,7 +218,7 @@ class Crowd:
         for view in last.peers:
             self.sights[view.peer_id] = Sight.recalled(view, last.at)
         self.coordinator, self.term, self.changes = last.coordinator, last.term, last.coordinator_changes
-        self.bytes_sent = last.bytes_sent
+        self._bytes_sent_before = last.bytes_sent
 
     def stood_still(self, seconds: float) -> None:
         """Hold nobody's silence against them while the watch itself was stopped.
@@ -203,16 +243,22 @@ class Crowd:
         return {
             peer_id: sight
             for peer_id, sight in sorted(self.sights.items())
-            if now - sight.seen_at < kept_s or peer_id in roster or sight.finished
+            if (sight.is_heard and now - sight.seen_at < kept_s) or peer_id in roster or sight.finished
         }
 
-    def follow(self, term: int, coordinator: str) -> None:
+    def follow(self, term: int, coordinator: str, follower: str) -> None:
         """Note that somebody follows a coordinator.
 
         Args:
             term: In which term.
             coordinator: Whom.
+            follower: Who does.
         """
-        self._led[term, coordinator] = None
+        followers = self._led.setdefault((term, coordinator), set())
+        if len(followers) < _MOST_PEERS or follower in self.members:
+            followers.add(follower)
         if len(self._led) > _MOST_TERMS:
-            del self._led[min(self._led)]
+            del self._led[min(self._led, key=lambda place: (self._is_led(place), place))]
+
+    def _is_led(self, place: tuple[int, str]) -> bool:
+        return not self.members or not self._led[place].isdisjoint(self.members)

@@ -20,6 +20,7 @@ from paceline.core.config import RunConfig
 from paceline.core.election import quorum_size
 from paceline.core.events import Event
 from paceline.core.records import (
+    MAX_MEMBERS,
     CommitRecord,
     CreditRecord,
     PeerRecord,
@@ -32,13 +33,16 @@ from paceline.watch.chronicle import Chronicle
 from paceline.watch.commits import Footing
 from paceline.watch.crowd import Crowd
 from paceline.watch.picture import PeerView, Picture, RoundView, Span
-from paceline.watch.rounds import RoundFacts
 from paceline.watch.source import ROUNDS_SHOWN
 from paceline.watch.telling import Telling
 
 ROUNDS_WITH_SPANS = 5
 """The timeline goes so far back."""
-_OfARound = PeerRecord | RoundPlan | RoundReceipt | CommitRecord | WorkerMetrics
+MOST_SPANS_OF_A_PEER = 128
+"""So many of a peer's latest spans are in a picture."""
+MOST_SPANS = MAX_MEMBERS * MOST_SPANS_OF_A_PEER
+"""So many spans are in a picture: those of the last roster always fit, and strangers get what is left."""
+_OfARound = PeerRecord | RoundPlan | RoundReceipt | WorkerMetrics
 _STEP_BYTES = 8  # a ring all-reduce of n float32 sends 2 * 4 * (m - 1) * n bytes over all of its m members
 
 
@@ -46,8 +50,10 @@ class Swarm:
     """What a watch knows of a swarm.
 
     Guarantees:
+        Strangers crowd out no member and are in no total.
         The order in which records come makes no difference to the rounds.
         No sequence of valid records makes a picture fail.
+        Only a heartbeat is a sign of life.
         A silent peer is lost after its lease.
 
     Attributes:
@@ -67,7 +73,8 @@ class Swarm:
         """
         self.run = run
         self.begin: float | None = None
-        self.crowd, self.chronicle = Crowd(run), Chronicle(run)
+        self.chronicle = Chronicle(run)
+        self.crowd = Crowd(run, self.chronicle.members)
         self._parameters, self._is_live = parameters, is_live
         self._telling = Telling(run, self.crowd, self.chronicle)
         self._reachable: dict[str, tuple[str, bool]] = {}
@@ -90,8 +97,8 @@ class Swarm:
             case RoundPlan() | RoundReceipt():
                 self._note(record.round_id, record)
             case CommitRecord():
-                facts = self._note(record.state.round_id, record)
-                if facts is not None:
+                facts = self.chronicle.facts_of(record.state.round_id)
+                if facts is not None and facts.take(record):
                     facts.see(record.state.digest(), now)
             case WorkerMetrics():
                 self._note(record.round_id, record)
@@ -115,7 +122,8 @@ class Swarm:
         at = commit.seq / 1000 if at is None else at
         self.chronicle.add(commit, receipts, at)
         for peer_id in commit.state.participating_nodes:
-            self.crowd.sight(peer_id, at)
+            # In a replay it is all there is to see of a member; in a live swarm it may be gone by now.
+            self.crowd.sight(peer_id, at).is_heard |= not self._is_live
 
     def here(self, peer_id: str, now: float) -> None:
         """Note that a peer is alive, though nothing new came from it.
@@ -125,7 +133,7 @@ class Swarm:
             now: Seconds since 1970.
         """
         sight = self.crowd.sight(peer_id, now)
-        sight.seen_at = max(sight.seen_at, now)
+        sight.is_heard, sight.seen_at = True, max(sight.seen_at, now)
 
     def take_event(self, peer_id: str, time: float, event: Event) -> None:
         """Take in what a peer wrote into its event file.
@@ -223,12 +231,13 @@ class Swarm:
             rounds_committed=height,
             attempts_voided=chronicle.voided + sum(len(view.voids) for view in unfinished),
             last_commit_at=last_commit_at,
+            ready_since=None if height else self._ready_since(needed, now),
             bytes_sent=crowd.bytes_sent,
             data_parallel_bytes=self._data_parallel_bytes(),
             quorum_needed=needed,
             quorum_here=here,
             begin=self.begin,
-            heard_at=max((sight.seen_at for sight in crowd.sights.values()), default=None),
+            heard_at=max((sight.seen_at for sight in crowd.sights.values() if sight.is_heard), default=None),
         )
 
     def _unfinished(self, round_id: int, now: float) -> list[RoundView]:
@@ -243,11 +252,12 @@ class Swarm:
         views = []
         for peer_id, sight in crowd.remembered(chronicle.tip.roster, now).items():
             view = sight.view(now, run.pace.lease_s, run.model.seq_len)
-            proven = counted.get(peer_id, 0)
+            is_member, proven = crowd.counts(peer_id), counted.get(peer_id, 0)
             asked, is_reachable = self._reachable.get(peer_id, ("", None))
             known = {
                 "is_coordinator": peer_id == crowd.coordinator,
-                "credits": proven if is_whole else max(proven, view.credits),
+                "is_member": is_member,
+                "credits": proven if is_whole or not is_member else max(proven, view.credits),
                 "is_reachable": is_reachable if asked == view.metrics_address else None,
             }
             views.append(view.model_copy(update=known))
@@ -256,19 +266,22 @@ class Swarm:
     def _spans(self, shown: Sequence[RoundView], now: float) -> tuple[Span, ...]:
         ends = [view.committed_at for view in shown if view.committed_at is not None]
         since = ends[-ROUNDS_WITH_SPANS] if len(ends) >= ROUNDS_WITH_SPANS else float("-inf")
-        lease_s = self.run.pace.lease_s
-        spans = [
-            span
-            for sight in self.crowd.sights.values()
-            for span in sight.spans_until(now, lease_s)
-            if span.end > since
-        ]
-        return tuple(sorted(spans, key=lambda span: (span.begin, span.peer_id)))
+        found: list[Span] = []
+        for sight in self.crowd.ranked():
+            late = [span for span in sight.spans_until(now, self.run.pace.lease_s) if span.end > since]
+            found += late[-MOST_SPANS_OF_A_PEER:]
+        return tuple(sorted(found[:MOST_SPANS], key=lambda span: (span.begin, span.peer_id)))
 
     def _quorum(self, now: float) -> tuple[int, int]:
         least, roster = self.run.quorum.min_members, self.chronicle.tip.roster
         live = {sight.peer_id for sight in self.crowd.live(now)}
         return quorum_size(roster, least), len(live & roster if roster else live)
+
+    def _ready_since(self, needed: int, now: float) -> float | None:
+        came = sorted(
+            sight.first_seen_at for sight in self.crowd.live(now) if self.crowd.counts(sight.peer_id)
+        )
+        return came[needed - 1] if len(came) >= needed else None
 
     def _data_parallel_bytes(self) -> int:
         # Of the rounds for which it is known what was sent, and of no others.
@@ -280,11 +293,10 @@ class Swarm:
         num_steps = self.chronicle.others_after(after) * self.run.inner_steps
         return before + num_steps * _STEP_BYTES * self._parameters
 
-    def _note(self, round_id: int, record: _OfARound) -> RoundFacts | None:
+    def _note(self, round_id: int, record: _OfARound) -> None:
         facts = self.chronicle.facts_of(round_id)
         if facts is not None:
             facts.take(record)
-        return facts
 
     def _measure(self, record: WorkerMetrics, now: float) -> None:
         sight = self.crowd.sight(record.peer_id, now)

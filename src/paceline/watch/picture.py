@@ -27,6 +27,9 @@ class PeerView(Frozen):
     """What it does now."""
     is_coordinator: bool = False
     """Whether it is at the front."""
+    is_member: bool = True
+    """Whether it is, or was, in a committed roster or founded the run; everybody while no such peer is known.
+    What others say of themselves is in no total."""
     round_id: int = 0
     """The round it works on."""
     inner_step: int = 0
@@ -155,8 +158,11 @@ class Picture(Frozen):
     """Attempts given up, since the watch began."""
     last_commit_at: float | None = None
     """When the last commit was first seen, in seconds since 1970."""
+    ready_since: float | None = None
+    """Since when as many peers are here as the first commit takes, in seconds since 1970; None while fewer
+    are, and once it is made."""
     bytes_sent: int = 0
-    """Bytes of parts that all peers sent, over all that is known."""
+    """Bytes of parts that all members sent, over all that is known."""
     data_parallel_bytes: int = 0
     """What data-parallel training of the same steps would have sent: at each step, for each peer, a ring
     all-reduce of all gradients in float32."""

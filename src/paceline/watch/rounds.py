@@ -7,22 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from paceline.core import chain
 from paceline.core.coordination import largest_agreement
 from paceline.core.records import Ballot, CommitRecord, PeerRecord, RoundPlan, RoundReceipt, WorkerMetrics
+from paceline.watch.bounds import bounded
 from paceline.watch.picture import RoundView, VoidView
+from paceline.watch.statements import Statements, has_room
 
-_MOST_OF_AN_AUTHOR = 16
-"""So many plans, and receipts, of one author in one round are kept: nobody can fill the memory."""
-_MOST = 1e12
+_MOST_SEEN = 4096
 _FROM_HEARTBEAT, _FROM_RECEIPT, _FROM_METRICS = 0, 1, 2
-_Statement = TypeVar("_Statement", RoundPlan, RoundReceipt, CommitRecord)
-
 
 Led = Collection[tuple[int, str]]
-"""Terms and coordinators that somebody else follows: whoever else publishes plans only says so."""
+"""Terms and coordinators that a member follows: whoever else publishes plans only says so."""
 
 
 class Applied(NamedTuple):
@@ -45,9 +43,10 @@ class RoundFacts:
 
     Attributes:
         round_id: The round.
+        members: Those who are, or were, in a committed roster, as far as they are known at any time.
         plans: Plans by author and ballot.
         receipts: Receipts by author and ballot.
-        commits: Commits by digest and author.
+        commits: Commits by author and digest.
         begun: Who planned an attempt, as event files tell, by term and attempt.
         voids: Why an attempt was given up, as event files tell, by term and attempt.
         blamed: Whom members held responsible, as event files tell, by attempt.
@@ -56,9 +55,10 @@ class RoundFacts:
     """
 
     round_id: int
-    plans: dict[tuple[str, Ballot], RoundPlan] = field(default_factory=dict)
-    receipts: dict[tuple[str, Ballot], RoundReceipt] = field(default_factory=dict)
-    commits: dict[tuple[str, str], CommitRecord] = field(default_factory=dict)
+    members: Collection[str] = ()
+    plans: Statements[Ballot, RoundPlan] = field(init=False)
+    receipts: Statements[Ballot, RoundReceipt] = field(init=False)
+    commits: Statements[str, CommitRecord] = field(init=False)
     begun: dict[tuple[int, int], str] = field(default_factory=dict)
     voids: dict[tuple[int, int], str] = field(default_factory=dict)
     blamed: dict[int, set[str]] = field(default_factory=dict)
@@ -67,28 +67,35 @@ class RoundFacts:
     _losses: dict[str, tuple[int, int, int, float]] = field(default_factory=dict)
     _val_losses: dict[str, tuple[int, float]] = field(default_factory=dict)
 
-    def take(self, record: PeerRecord | RoundPlan | RoundReceipt | CommitRecord | WorkerMetrics) -> None:
+    def __post_init__(self) -> None:
+        self.plans = Statements(self.members)
+        self.receipts = Statements(self.members)
+        self.commits = Statements(self.members)
+
+    def take(self, record: PeerRecord | RoundPlan | RoundReceipt | CommitRecord | WorkerMetrics) -> bool:
         """Note what a record says.
 
         Args:
             record: A record about this round.
+
+        Returns:
+            Whether there was room for it.
         """
         match record:
             case RoundPlan():
-                _keep(self.plans, (record.peer_id, record.ballot), record)
+                return self.plans.keep(record.ballot, record)
             case RoundReceipt():
-                _keep(self.receipts, (record.peer_id, record.ballot), record)
                 self._note_loss(record.peer_id, (_FROM_RECEIPT, *record.ballot, record.loss))
+                return self.receipts.keep(record.ballot, record)
             case CommitRecord():
-                _keep(self.commits, (record.peer_id, record.state.digest()), record)
+                return self.commits.keep(record.state.digest(), record)
             case PeerRecord():
-                if record.samples:
-                    told = (_FROM_HEARTBEAT, record.inner_step, record.seq, record.loss)
-                    self._note_loss(record.peer_id, told)
+                told = (_FROM_HEARTBEAT, record.inner_step, record.seq, record.loss)
+                return not record.samples or self._note_loss(record.peer_id, told)
             case WorkerMetrics():
-                self._note_loss(record.peer_id, (_FROM_METRICS, record.seq, 0, record.loss))
                 if record.val_loss is not None:
                     self.note_val_loss(record.peer_id, record.seq, record.val_loss)
+                return self._note_loss(record.peer_id, (_FROM_METRICS, record.seq, 0, record.loss))
 
     def see(self, digest: str, at: float) -> None:
         """Note that something shows a commit.
@@ -98,6 +105,9 @@ class RoundFacts:
             at: When it was seen, in seconds since 1970; the earliest time counts.
         """
         self.seen_at[digest] = min(at, self.seen_at.get(digest, at))
+        if len(self.seen_at) > _MOST_SEEN:
+            kept = {commit.state.digest() for commit in self.commits} | {t.digest for t in self.told.values()}
+            self.seen_at = {digest: seen for digest, seen in self.seen_at.items() if digest in kept}
 
     def note_step(self, peer_id: str, inner_step: int, loss: float) -> None:
         """Note how far a peer has trained.
@@ -117,7 +127,8 @@ class RoundFacts:
             seq: Orders what the same peer tells several times.
             loss: Nats per byte.
         """
-        self._val_losses[peer_id] = max((seq, loss), self._val_losses.get(peer_id, (-1, 0.0)))
+        if has_room(peer_id, self._val_losses, self.members):
+            self._val_losses[peer_id] = max((seq, loss), self._val_losses.get(peer_id, (-1, 0.0)))
 
     def view(self, commit: CommitRecord | None, led: Led, begun: Collection[str] = ()) -> RoundView:
         """Sum up.
@@ -133,7 +144,7 @@ class RoundFacts:
         if commit is None:
             return self._in_progress(led, begun)
         state, digest = commit.state, commit.state.digest()
-        backers = chain.backers(commit, list(self.receipts.values()))
+        backers = chain.votes_for(commit, chain.votes(self.receipts))
         return RoundView(
             round_id=self.round_id,
             committed_at=self.seen_at.get(digest),
@@ -142,7 +153,7 @@ class RoundFacts:
             attempt=state.attempt,
             members=tuple(state.participating_nodes),
             samples=tuple(state.samples),
-            receipts=len(backers),
+            receipts=len(backers.intersection(state.participating_nodes)),
             avg_loss=state.avg_loss,
             val_loss=self._val_loss(),
             losses=self._losses_of(state.participating_nodes),
@@ -177,7 +188,9 @@ class RoundFacts:
         if not plans:
             return self._begun(begun)
         plan = max(plans, key=lambda plan: (plan.ballot, plan.digest()))
-        receipts = {r.peer_id: r for r in self.receipts.values() if r.ballot == plan.ballot}
+        receipts = {
+            r.peer_id: r for r in self.receipts if r.ballot == plan.ballot and r.peer_id in plan.roster
+        }
         return RoundView(
             round_id=self.round_id,
             author=plan.peer_id,
@@ -207,15 +220,22 @@ class RoundFacts:
         return {peer: self._losses[peer][-1] for peer in sorted(peers) if peer in self._losses}
 
     def _val_loss(self) -> float | None:
-        told = [loss for _, loss in sorted(self._val_losses.values())]
-        return sum(max(-_MOST, min(loss, _MOST)) for loss in told) / len(told) if told else None
+        told = [loss for peer, (_, loss) in sorted(self._val_losses.items()) if self._counts(peer)]
+        return sum(map(bounded, told)) / len(told) if told else None
 
-    def _note_loss(self, peer_id: str, told: tuple[int, int, int, float]) -> None:
+    def _note_loss(self, peer_id: str, told: tuple[int, int, int, float]) -> bool:
+        if not has_room(peer_id, self._losses, self.members):
+            return False
         self._losses[peer_id] = max(told, self._losses.get(peer_id, told))
+        return True
+
+    def _counts(self, peer_id: str) -> bool:
+        return not self.members or peer_id in self.members
 
     def _that_count(self, led: Led) -> list[RoundPlan]:
-        voted = {(r.term, r.coordinator) for r in self.receipts.values() if r.peer_id != r.coordinator}
-        return [p for p in self.plans.values() if (p.term, p.peer_id) in led or (p.term, p.peer_id) in voted]
+        votes = [r for r in self.receipts if r.peer_id != r.coordinator and self._counts(r.peer_id)]
+        voted = {(r.term, r.coordinator) for r in votes}
+        return [p for p in self.plans if (p.term, p.peer_id) in led or (p.term, p.peer_id) in voted]
 
     def _voids(self, winner: str, led: Led) -> tuple[VoidView, ...]:
         # Plans of one digest are one average, whoever repeats or finishes it. All but that of the commit, or
@@ -225,32 +245,36 @@ class RoundFacts:
         for plan in plans:
             attempts.setdefault(plan.digest(), []).append(plan)
         ballots = sorted({plan.ballot for plan in plans})
+        receipts: dict[str, list[RoundReceipt]] = {}
+        for receipt in self.receipts:
+            receipts.setdefault(receipt.plan_digest, []).append(receipt)
         found = {
             (void.term, void.attempt): void
             for digest, of_one in sorted(attempts.items())
             if digest != winner
-            for void in [self._void(of_one, ballots)]
+            for void in [_void(of_one, ballots, receipts.get(digest, []))]
         }
         for (term, attempt), cause in self.voids.items():
             blamed = tuple(sorted(self.blamed.get(attempt, ())))
             found[term, attempt] = VoidView(term=term, attempt=attempt, cause=cause, blamed=blamed)
         return tuple(found[ballot] for ballot in sorted(found))
 
-    def _void(self, plans: list[RoundPlan], ballots: list[Ballot]) -> VoidView:
-        first = min(plan.ballot for plan in plans)
-        last = max(plan.ballot for plan in plans)
-        roster = set(plans[0].roster)
-        receipts = [r for r in self.receipts.values() if r.plan_digest == plans[0].digest()]
-        failed = {r.peer_id for r in receipts if not r.complete} & roster
-        silent = roster - {r.peer_id for r in receipts}
-        blamed = {r.blamed for r in receipts if r.blamed and not r.complete}
-        later_term = next((b.term for b in ballots if b > last and b.term > last.term), None)
-        return VoidView(
-            term=first.term,
-            attempt=first.attempt,
-            cause=_why(len(roster), len(failed), len(silent), later_term),
-            blamed=tuple(sorted(blamed)),
-        )
+
+def _void(plans: list[RoundPlan], ballots: list[Ballot], receipts: list[RoundReceipt]) -> VoidView:
+    first = min(plan.ballot for plan in plans)
+    last = max(plan.ballot for plan in plans)
+    roster = set(plans[0].roster)
+    told = [receipt for receipt in receipts if receipt.peer_id in roster]
+    failed = {receipt.peer_id for receipt in told if not receipt.complete}
+    silent = roster - {receipt.peer_id for receipt in told}
+    blamed = {receipt.blamed for receipt in told if receipt.blamed and not receipt.complete}
+    later_term = next((b.term for b in ballots if b > last and b.term > last.term), None)
+    return VoidView(
+        term=first.term,
+        attempt=first.attempt,
+        cause=_why(len(roster), len(failed), len(silent), later_term),
+        blamed=tuple(sorted(blamed)),
+    )
 
 
 def _why(num_members: int, num_failed: int, num_silent: int, later_term: int | None) -> str:
@@ -262,18 +286,3 @@ def _why(num_members: int, num_failed: int, num_silent: int, later_term: int | N
     if num_silent:
         return f"{num_silent} of {num_members} members told nothing"
     return "the members got different results, or told it too late"
-
-
-def _keep(kept: dict[tuple[str, Any], _Statement], key: tuple[str, Any], record: _Statement) -> None:
-    # Of two statements in one place the later counts; of each author only the latest are kept.
-    known = kept.get(key)
-    if known is not None and _order(known) >= _order(record):
-        return
-    kept[key] = record
-    mine = [place for place in kept if place[0] == key[0]]
-    if len(mine) > _MOST_OF_AN_AUTHOR:
-        del kept[min(mine, key=lambda place: _order(kept[place]))]
-
-
-def _order(record: _Statement) -> tuple[int, str]:
-    return record.seq, record.model_dump_json()

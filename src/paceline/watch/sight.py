@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 
 from paceline.core.nicknames import nickname
 from paceline.core.records import PeerRecord, Phase
+from paceline.watch.bounds import speed
 from paceline.watch.picture import PeerView, Span, Standing
 
 _MOST_SPANS = 400
-_MOST = 1e12
-"""No honest speed or loss is larger, and sums of such numbers stay finite."""
 _CLOCKS_S = 3.0  # its clock may have been set: what changed did so since it was last heard
 _STANDINGS: dict[str, Standing] = {
     "train": "train",
@@ -31,6 +30,7 @@ class Sight:
 
     Attributes:
         peer_id: Who.
+        is_heard: Whether it gave a sign of life, a heartbeat or an event; the rest may be left over.
         seen_at: When something new last came from it, by the watch's clock, in seconds since 1970.
         first_seen_at: When something first did.
         first_round: The round that it was in then.
@@ -46,6 +46,7 @@ class Sight:
         head_digest: The commit that it stands on.
         bytes_in: Bytes of parts received since it started.
         bytes_out: Bytes of parts sent since it started.
+        bytes_counted: Bytes of parts sent since the watch began.
         claimed: Its credits by its own account.
         metrics_address: Where it says to serve metrics.
         finished: Whether it has seen the run to its end.
@@ -57,6 +58,7 @@ class Sight:
     seen_at: float
     first_seen_at: float
     first_round: int = 0
+    is_heard: bool = False
     phase: Phase = Phase.TRAIN
     round_id: int = 0
     inner_step: int = 0
@@ -69,6 +71,7 @@ class Sight:
     head_digest: str = ""
     bytes_in: int = 0
     bytes_out: int | None = None
+    bytes_counted: int = 0
     claimed: int = 0
     metrics_address: str = ""
     finished: bool = False
@@ -92,7 +95,9 @@ class Sight:
             The peer as it was last seen.
         """
         seen_at = at - view.seen_s
-        sight = cls(view.peer_id, seen_at=seen_at, first_seen_at=seen_at, round_id=view.round_id)
+        sight = cls(
+            view.peer_id, seen_at=seen_at, first_seen_at=seen_at, round_id=view.round_id, is_heard=True
+        )
         with suppress(ValueError):  # `lost` and `finished` are no phases
             sight.phase = Phase(view.standing)
         sight.finished = view.standing == "finished"
@@ -116,6 +121,8 @@ class Sight:
                 self.seq = record.seq  # what it said last, still on the board
                 return
             self.first_round = record.round_id
+            if not self.is_heard:
+                self.is_heard, self.first_seen_at = True, now
             self.begin(now)
         elif self.standing(now, lease_s) == "lost":
             self.was_lost(now)
@@ -177,6 +184,8 @@ class Sight:
         """
         if self.finished:
             return "finished"
+        if not self.is_heard:
+            return "lost"
         if self.phase is not Phase.LEAVE and now - self.seen_at >= lease_s:
             return "lost"
         return _STANDINGS[self.phase]
@@ -191,7 +200,7 @@ class Sight:
         Returns:
             Whether it was heard lately and is not leaving.
         """
-        return now - self.seen_at < lease_s and self.phase is not Phase.LEAVE
+        return self.is_heard and now - self.seen_at < lease_s and self.phase is not Phase.LEAVE
 
     def spans_until(self, now: float, lease_s: float) -> list[Span]:
         """Tell what it did, up to now.
@@ -222,7 +231,7 @@ class Sight:
         Returns:
             The peer.
         """
-        speed = min(self.samples_per_s, _MOST) if self.is_live(now, lease_s) else 0.0
+        samples_per_s = speed(self.samples_per_s) if self.is_live(now, lease_s) else 0.0
         return PeerView(
             peer_id=self.peer_id,
             nickname=nickname(self.peer_id),
@@ -230,8 +239,8 @@ class Sight:
             round_id=self.round_id,
             inner_step=self.inner_step,
             samples=self.samples,
-            samples_per_s=speed,
-            tokens_per_s=speed * tokens_per_sample,
+            samples_per_s=samples_per_s,
+            tokens_per_s=samples_per_s * tokens_per_sample,
             loss=self.loss,
             val_loss=self.val_loss,
             bytes_in=self.bytes_in,

@@ -9,14 +9,13 @@ from paceline.core import events
 from paceline.core.config import RunConfig
 from paceline.core.events import Event
 from paceline.core.records import Phase
+from paceline.watch.bounds import bounded, counted, rate
 from paceline.watch.chronicle import Chronicle
 from paceline.watch.crowd import Crowd
 from paceline.watch.rounds import Applied
 from paceline.watch.sight import Sight
 
 _SMOOTHING = 0.3
-_MOST = 1e12
-"""No honest speed or loss is larger, and sums of such numbers stay finite."""
 
 
 class Telling:
@@ -42,8 +41,10 @@ class Telling:
             event: What happened.
         """
         self._chronicle.is_stale = True
+        self._chronicle.vouch_for(peer_id)
         sight = self._crowd.sight(peer_id, time)
-        self._note(event, sight, time)
+        sight.is_heard = True
+        self._note(_within_bounds(event), sight, time)
         if not isinstance(event, events.PeerRestarting):
             sight.seen_at = max(sight.seen_at, time)
         self._crowd.first_round = self._crowd.first_round or sight.round_id
@@ -67,11 +68,10 @@ class Telling:
         round_id, steps, total = self._losses.get(sight.peer_id, (0, 0, 0.0))
         if round_id != event.round_id or event.inner_step <= sight.inner_step:
             steps, total = 0, 0.0
-        steps, total = steps + 1, total + max(-_MOST, min(event.loss, _MOST))
+        steps, total = steps + 1, total + bounded(event.loss)
         self._losses[sight.peer_id] = (event.round_id, steps, total)
         samples = event.tokens // self._run.model.seq_len
-        if event.seconds > 0:
-            speed = min(samples / event.seconds, _MOST)
+        if speed := rate(samples, event.seconds):
             before = sight.samples_per_s or speed
             sight.samples_per_s = before + _SMOOTHING * (speed - before)
         sight.samples = samples if steps == 1 else sight.samples + samples
@@ -89,7 +89,7 @@ class Telling:
     def _(self, event: events.CoordinatorChanged, sight: Sight, time: float) -> None:
         sight.term, sight.coordinator = event.term, event.coordinator
         sight.seen_at = max(sight.seen_at, time)
-        self._crowd.follow(event.term, event.coordinator)
+        self._crowd.follow(event.term, event.coordinator, sight.peer_id)
         self._crowd.look_ahead(time)
 
     @_note.register
@@ -102,7 +102,7 @@ class Telling:
     def _(self, event: events.ReduceEnded, sight: Sight, time: float) -> None:
         sight.bytes_in += event.bytes_in
         sight.bytes_out = (sight.bytes_out or 0) + event.bytes_out
-        self._crowd.bytes_sent += event.bytes_out
+        sight.bytes_counted += event.bytes_out
         facts = self._chronicle.facts_of(event.round_id)
         if facts is not None and event.blamed and not event.complete:
             facts.blamed.setdefault(event.attempt, set()).add(event.blamed)
@@ -146,3 +146,9 @@ class Telling:
     @_note.register
     def _(self, event: events.PeerRestarting, sight: Sight, time: float) -> None:
         sight.seen_at = min(sight.seen_at, time - self._run.pace.lease_s)
+
+
+def _within_bounds(event: Event) -> Event:
+    # A file holds anything: a count below 0, or one that no float holds, fails whoever works with it.
+    odd = {name: counted(value) for name, value in event if type(value) is int and counted(value) != value}
+    return event.model_copy(update=odd) if odd else event

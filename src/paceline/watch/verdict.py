@@ -6,18 +6,15 @@ The dashboard says the same in its own language (`web/page/verdict.js`): change 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
-from statistics import median
 from typing import Literal, NamedTuple
 
 from paceline.core.nicknames import named
 from paceline.watch.picture import PeerView, Picture, RoundView
+from paceline.watch.stall import is_here, stalled_after_s, typical_round_s, waited_s
 
 Tone = Literal["good", "calm", "watch", "bad", "over"]
 _LOOK_BACK = 5
 _UNCHANGED, _BAD = 0.001, 0.05
-_LATELY = 11
-_UNKNOWN_ROUND_S = 60.0
 
 
 class Verdict(NamedTuple):
@@ -63,10 +60,11 @@ def verdict(picture: Picture) -> Verdict:
         return _nobody(picture)
     if picture.quorum_here < picture.quorum_needed:
         return _no_quorum(picture)
-    typical_s = _typical_round_s(picture) or _UNKNOWN_ROUND_S
-    waited_s = picture.at - picture.last_commit_at if picture.last_commit_at is not None else 0.0
-    if waited_s > max(3 * typical_s, 2 * picture.lease_s):
-        detail = f"no commit for {duration(waited_s)}, a round takes {duration(typical_s)}"
+    waited = waited_s(picture)
+    if waited is not None and waited > stalled_after_s(picture):
+        typical_s = typical_round_s(picture)
+        takes = f", a round takes {duration(typical_s)}" if typical_s else ""
+        detail = f"no commit for {duration(waited)}{takes}"
         return Verdict("bad", "Stalled", detail, _stalled(picture))
     return _learning(picture)
 
@@ -93,24 +91,11 @@ def duration(seconds: float) -> str:
 
 
 def _here(picture: Picture) -> list[PeerView]:
-    return [peer for peer in picture.peers if peer.standing not in ("lost", "leave", "finished")]
+    return [peer for peer in picture.peers if is_here(peer)]
 
 
 def _committed(picture: Picture) -> list[RoundView]:
     return [view for view in picture.rounds if view.committed_at is not None]
-
-
-def _typical_round_s(picture: Picture) -> float | None:
-    times = [view.committed_at for view in _committed(picture)[-_LATELY:] if view.committed_at is not None]
-    gaps = [after - before for before, after in pairwise(times) if after - before > 0.01]
-    if gaps:
-        return median(gaps)
-    expected = [
-        peer.samples / peer.inner_step * picture.inner_steps / peer.samples_per_s
-        for peer in _here(picture)
-        if peer.inner_step > 0 and peer.samples_per_s > 0
-    ]
-    return max(expected, default=None)
 
 
 def _trend(picture: Picture) -> _Trend | None:

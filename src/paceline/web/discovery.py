@@ -12,7 +12,7 @@ from pydantic import Field
 
 from paceline.core.records import Frozen
 from paceline.watch.picture import PeerView, Picture
-from paceline.web.figures import is_here
+from paceline.watch.stall import is_here
 
 _ADDRESS = re.compile(
     r"(?:\[[0-9a-fA-F:.]+\]|[0-9A-Za-z](?:[0-9A-Za-z.-]{0,251}[0-9A-Za-z])?):([1-9][0-9]{0,4})"

@@ -1,7 +1,8 @@
 """The swarm as a whole as Prometheus metrics, worked out of a picture at the moment of a scrape.
 
 Every metric carries the run's id, so that one Prometheus may watch several runs. What peers say of themselves
-is passed on as they say it: their speeds, bytes and losses are claims.
+is passed on as they say it: their speeds, bytes and losses are claims. Only those of members, who
+are or were in a committed roster, are added up.
 
 Usage:
     registry.register(SwarmMetrics(lambda: source.picture(rounds=ROUNDS_NEEDED)))
@@ -17,16 +18,15 @@ from prometheus_client.registry import Collector
 
 from paceline.watch.notice import heard_at
 from paceline.watch.picture import Picture
+from paceline.watch.stall import is_here, stalled_after_s, typical_round_s, waited_s
 from paceline.web.figures import (
     Sample,
     age_s,
     each,
-    is_here,
     latest,
     one,
     phases,
     tokens_per_s,
-    typical_round_s,
 )
 
 ROUNDS_NEEDED = 12
@@ -130,13 +130,13 @@ METRICS: tuple[SwarmMetric, ...] = (
     SwarmMetric(
         "tokens_per_second",
         "gauge",
-        "Training speed of all peers that are here together.",
+        "Training speed of all members that are here together.",
         one(tokens_per_s),
     ),
     SwarmMetric(
         "sent_bytes",
         "counter",
-        "Bytes of all-reduce parts that all peers sent.",
+        "Bytes of all-reduce parts that all members sent.",
         one(lambda p: p.bytes_sent),
     ),
     SwarmMetric(
@@ -181,6 +181,18 @@ METRICS: tuple[SwarmMetric, ...] = (
         "gauge",
         "Median time between the last commits; before there are two, what the peers' speeds let expect.",
         one(typical_round_s),
+    ),
+    SwarmMetric(
+        "commit_wait_seconds",
+        "gauge",
+        "Seconds since the last commit; before the first, since as many peers are here as it takes.",
+        one(waited_s),
+    ),
+    SwarmMetric(
+        "stalled_after_seconds",
+        "gauge",
+        "For how long a commit may be waited for until the run is stalled: three rounds, and two leases.",
+        one(stalled_after_s),
     ),
     SwarmMetric(
         "quorum_needed",

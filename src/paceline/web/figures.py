@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import pairwise
-from statistics import median
 from typing import get_args
 
 from paceline.watch.picture import PeerView, Picture, Standing
+from paceline.watch.stall import is_here
 
 MAX_PEERS = 512
 """So many peers have series of their own at most; identities cost nothing."""
@@ -76,18 +75,6 @@ def age_s(moment: Callable[[Picture], float | None]) -> Callable[[Picture], floa
     return value
 
 
-def is_here(peer: PeerView) -> bool:
-    """Tell whether a peer takes part.
-
-    Args:
-        peer: The peer.
-
-    Returns:
-        Whether it is neither lost nor leaving nor finished.
-    """
-    return peer.standing not in ("lost", "leave", "finished")
-
-
 def phases(picture: Picture) -> Iterable[Sample]:
     """Count the peers in each phase.
 
@@ -102,7 +89,7 @@ def phases(picture: Picture) -> Iterable[Sample]:
 
 
 def tokens_per_s(picture: Picture) -> float:
-    """Add up the speeds of those that take part.
+    """Add up the speeds of the members that take part: a stranger's speed is only what it says.
 
     Args:
         picture: The swarm as it stands.
@@ -110,34 +97,7 @@ def tokens_per_s(picture: Picture) -> float:
     Returns:
         Tokens per second.
     """
-    return sum(peer.tokens_per_s for peer in picture.peers if is_here(peer))
-
-
-def typical_round_s(picture: Picture) -> float | None:
-    """Tell how long a round takes.
-
-    Args:
-        picture: The swarm as it stands, with its latest rounds.
-
-    Returns:
-        The median time between two commits, in seconds; before there are two, what the peers' speeds let
-        expect; None when nothing is known.
-    """
-    gaps = [
-        after.committed_at - before.committed_at
-        for before, after in pairwise(picture.rounds)
-        if before.committed_at and after.committed_at and after.round_id == before.round_id + 1
-    ]
-    expected = [_whole_round_s(picture, peer) for peer in picture.peers if is_here(peer)]
-    # Commits that were there before the watch are all first seen at once.
-    known = [gap for gap in gaps if gap > 0] or [seconds for seconds in expected if seconds is not None]
-    return median(known) if known else None
-
-
-def _whole_round_s(picture: Picture, peer: PeerView) -> float | None:
-    if peer.inner_step <= 0 or peer.samples_per_s <= 0:
-        return None
-    return picture.inner_steps * (peer.samples / peer.inner_step) / peer.samples_per_s
+    return sum(peer.tokens_per_s for peer in picture.peers if is_here(peer) and peer.is_member)
 
 
 def _shown(picture: Picture) -> list[PeerView]:

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from paceline.core.chain import Link
 from paceline.core.digest import digest_of
 from paceline.core.errors import TransferFailed
-from paceline.core.signing import short
+from paceline.core.nicknames import named
 from paceline.network.transfer.inquiry import DonorFault, Inquiry, inquire
 from paceline.network.transfer.partial import Demand, PartialState
 from paceline.network.transfer.protocol import (
@@ -279,7 +279,7 @@ def _others(p2p: P2P, donors: Sequence[str]) -> list[str]:
 
 
 def _blame(subject: str, dropped: dict[str, str], out_of_time_s: float | None = None) -> str:
-    faults = [f"{short(donor)} {cause}" for donor, cause in dropped.items()]
+    faults = [f"{named(donor)} {cause}" for donor, cause in dropped.items()]
     if out_of_time_s is not None:
         faults.insert(0, f"it took longer than {out_of_time_s:.3g} s")
     return f"{subject} could not be fetched: {'; '.join(faults) or 'no other peer is known'}"

@@ -32,8 +32,9 @@
     const here = paceline.here(picture);
     const isOver = paceline.isOver(picture);
     const isKnown = !isOver && here.some((peer) => peer.tokens_per_s !== null);
-    const speed = here.reduce((sum, peer) => sum + (peer.tokens_per_s || 0), 0);
-    const samples = here.reduce((sum, peer) => sum + (peer.samples_per_s || 0), 0);
+    const counted = here.filter((peer) => peer.is_member); // a stranger's speed is only what it says
+    const speed = counted.reduce((sum, peer) => sum + (peer.tokens_per_s || 0), 0);
+    const samples = counted.reduce((sum, peer) => sum + (peer.samples_per_s || 0), 0);
     return {
       key: "speed", name: "speed", value: words.count(isKnown ? speed : null), unit: "tokens/s",
       note: isKnown ? `${samples < 10 ? samples.toFixed(1) : words.count(samples)} sequences/s`

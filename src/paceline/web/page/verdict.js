@@ -7,6 +7,8 @@
   const UNCHANGED = 0.001;
   const BAD = 0.05;
   const MUCH_WAITING = 0.05;
+  const UNKNOWN_ROUND = 60;
+  const MOST = 1e12;
 
   const committed = (picture) => picture.rounds.filter((round) => round.committed_at !== null);
   const here = (picture) => picture.peers.filter((peer) => !paceline.isGone(peer));
@@ -18,16 +20,29 @@
     return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
   };
 
-  // Seconds that a round takes lately; before there are two commits, what the peers' speed lets expect.
+  // The rule of `watch/stall.py`, worked out between two pictures too: how long a round takes,
+  // and for how long a commit has been waited for.
   const typicalRound = (picture) => {
-    const times = committed(picture).slice(-11).map((round) => round.committed_at);
-    const gaps = times.slice(1).map((time, number) => time - times[number]).filter((gap) => gap > 0.01);
+    const done = committed(picture).slice(-11);
+    const gaps = done.slice(1)
+      .map((round, number) => [done[number], round])
+      .filter(([before, after]) => after.round_id === before.round_id + 1)
+      .map(([before, after]) => after.committed_at - before.committed_at)
+      .filter((gap) => gap > 0.01);
     if (gaps.length) return median(gaps);
     const expected = here(picture)
-      .filter((peer) => peer.inner_step > 0 && peer.samples_per_s > 0)
-      .map((peer) => ((peer.samples / peer.inner_step) * picture.inner_steps) / peer.samples_per_s);
-    return expected.length ? Math.max(...expected) : null;
+      .filter((peer) => peer.standing !== "finished" && peer.is_member && peer.inner_step > 0 && peer.samples_per_s > 0)
+      .map((peer) => (picture.inner_steps * peer.samples) / peer.inner_step / peer.samples_per_s)
+      .filter((seconds) => seconds > 0 && seconds < MOST);
+    return expected.length ? median(expected) : null;
   };
+
+  const waited = (picture, now) => {
+    const since = picture.last_commit_at === null ? picture.ready_since : picture.last_commit_at;
+    return since === null || since === undefined ? 0 : now - since;
+  };
+
+  const stalledAfter = (picture) => Math.max(3 * (typicalRound(picture) || UNKNOWN_ROUND), 2 * picture.lease_s);
 
   // How the loss went lately: validation where it is measured, training otherwise.
   const trend = (picture) => {
@@ -156,10 +171,10 @@
       const advice = `${lostWords(picture)} Start ${missing} of them again; the round waits for them and nothing is lost.`.trim();
       return { kind: "quorum", tone: "bad", word: "Cannot commit", detail, advice };
     }
-    const typical = typicalRound(picture) || 60;
-    const waited = picture.last_commit_at === null ? 0 : now - picture.last_commit_at;
-    if (waited > Math.max(3 * typical, 2 * picture.lease_s)) {
-      const detail = `no commit for ${words.duration(waited)}, a round takes ${words.duration(typical)}`;
+    if (waited(picture, now) > stalledAfter(picture)) {
+      const typical = typicalRound(picture);
+      const takes = typical ? `, a round takes ${words.duration(typical)}` : "";
+      const detail = `no commit for ${words.duration(waited(picture, now))}${takes}`;
       return { kind: "stalled", tone: "bad", word: "Stalled", detail, advice: stalledAdvice(picture) };
     }
     return learning(picture);

@@ -1,0 +1,60 @@
+"""`scripts/bench codecs`: what each codec takes to encode, decode and add up, against copying the values."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import get_args
+
+import numpy as np
+
+from paceline.core.config import CodecName
+from paceline.learning.codecs import Codec, make_codec
+from paceline.learning.codecs.base import tiles
+from tests.bench.timing import Comparison, by_turns
+
+HELP = "encoding, decoding and adding up with every codec, in parts as in a swarm, against copying the values"
+PART = 1 << 19
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--elements", type=int, default=40_000_000, help="values (default 40000000)")
+    parser.add_argument("--repetitions", type=int, default=5, help="timed runs of each (default 5)")
+    parser.add_argument("--threads", type=int, default=2, help="parts at a time (default 2)")
+
+
+def measure(options: argparse.Namespace) -> Iterator[Comparison]:
+    values = np.random.default_rng(1).standard_normal(options.elements, dtype=np.float32)
+    values *= np.float32(1e-3)
+    with ThreadPoolExecutor(options.threads) as pool:
+        for name in get_args(CodecName):
+            yield from _measure(make_codec(name), values, pool, options.repetitions)
+
+
+def _measure(
+    codec: Codec, values: np.ndarray, pool: ThreadPoolExecutor, repetitions: int
+) -> Iterator[Comparison]:
+    parts = list(tiles(values.size, PART))
+    room = [np.empty(codec.encoded_size(part.stop - part.start), np.uint8) for part in parts]
+    back, total = np.zeros_like(values), np.zeros_like(values)
+
+    def encode(place: int) -> None:
+        codec.encode_into(values[parts[place]], room[place])
+
+    def decode(place: int) -> None:
+        codec.decode_into(room[place], back[parts[place]])
+
+    def accumulate(place: int) -> None:
+        codec.accumulate(room[place], len(total[parts[place]]), 0.25, total[parts[place]])
+
+    def copy(place: int) -> None:
+        np.copyto(back[parts[place]], values[parts[place]])
+
+    def everywhere(work: Callable[[int], None]) -> None:
+        list(pool.map(work, range(len(parts))))
+
+    for work in (encode, decode, accumulate):
+        times = by_turns(partial(everywhere, work), partial(everywhere, copy), repetitions)
+        yield Comparison(f"{codec.name} {work.__name__}", *times, "numpy copy")
