@@ -12,7 +12,7 @@ import numpy as np
 
 from paceline.core.config import CodecName
 from paceline.learning.codecs import Codec, make_codec
-from paceline.learning.codecs.base import tiles
+from paceline.learning.codecs.codec import tiles
 from tests.bench.timing import Comparison, by_turns
 
 HELP = "encoding, decoding and adding up with every codec, in parts as in a swarm, against copying the values"

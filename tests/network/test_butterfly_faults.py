@@ -23,7 +23,7 @@ from hivemind.proto.averaging_pb2 import (
 from numpy.typing import NDArray
 
 from paceline.learning.codecs import Fp32Codec
-from paceline.learning.codecs.base import Payload
+from paceline.learning.codecs.codec import Payload
 from paceline.network.butterfly import Fault, ReduceOrder, ReduceOutcome
 from paceline.network.line import Line, carry, complaint
 from paceline.network.reducer import WINDOW

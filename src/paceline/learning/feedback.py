@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from paceline.learning.codecs.base import Codec, tiles
+from paceline.learning.codecs.codec import Codec, tiles
 from paceline.learning.flat import Flat, check_flat
 
 _PIECE = 1 << 19

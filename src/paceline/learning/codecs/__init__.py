@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from paceline.core.config import CodecName
-from paceline.learning.codecs.base import Codec
+from paceline.learning.codecs.codec import Codec
 from paceline.learning.codecs.floats import BF16_MAX, FP16_MAX, Bf16Codec, Fp16Codec, Fp32Codec
 from paceline.learning.codecs.ints import Int4Codec, Int8Codec
 from paceline.learning.codecs.levels import Int2Codec

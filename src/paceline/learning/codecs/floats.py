@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from paceline.core.errors import BadPayload
-from paceline.learning.codecs.base import Bytes, TiledCodec, refuse_non_finite, tiles, words
+from paceline.learning.codecs.codec import TORCH_TILE, Bytes, TiledCodec, refuse_non_finite, tiles, words
 from paceline.learning.flat import Flat
 
 FP16_MAX = 65504.0
@@ -80,13 +80,17 @@ class _HalfCodec(TiledCodec):
 
     def _encode_tile(self, values: Flat, out: Bytes, start: int, n: int) -> None:
         refuse_non_finite(values)
-        near = torch.from_numpy(np.clip(values, -self._limit, self._limit))
-        bits = near.to(self._kind).view(torch.int16).numpy()
+        near = np.clip(values, -self._limit, self._limit)
+        bits = np.empty(values.size, np.int16)
+        for few in tiles(values.size, TORCH_TILE):
+            torch.from_numpy(bits[few]).view(self._kind).copy_(torch.from_numpy(near[few]))
         out[2 * start : 2 * (start + values.size)] = bits.view(np.uint8)
 
     def _decode_tile(self, raw: Bytes, out: Flat, start: int, n: int) -> None:
-        bits = raw[2 * start : 2 * (start + out.size)].copy()  # torch takes no read-only or unaligned memory
-        torch.from_numpy(out).copy_(torch.from_numpy(bits.view(np.int16)).view(self._kind))
+        # Torch takes no read-only or unaligned memory.
+        bits = raw[2 * start : 2 * (start + out.size)].copy().view(np.int16)
+        for few in tiles(out.size, TORCH_TILE):
+            torch.from_numpy(out[few]).copy_(torch.from_numpy(bits[few]).view(self._kind))
 
 
 class Fp16Codec(_HalfCodec):

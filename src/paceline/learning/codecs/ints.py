@@ -17,7 +17,15 @@ import torch
 from numpy.typing import NDArray
 
 from paceline.core.errors import BadPayload
-from paceline.learning.codecs.base import Bytes, TiledCodec, padded, refuse_non_finite, words
+from paceline.learning.codecs.codec import (
+    TORCH_TILE,
+    Bytes,
+    TiledCodec,
+    padded,
+    refuse_non_finite,
+    tiles,
+    words,
+)
 from paceline.learning.codecs.scales import LARGEST, narrow, refuse_odd, widen
 from paceline.learning.flat import Flat
 
@@ -151,5 +159,7 @@ def largest_of(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns:
         `[r]`.
     """
-    found: NDArray[np.float32] = torch.from_numpy(rows).amax(1).numpy()
+    found = np.empty(len(rows), np.float32)
+    for few in tiles(len(rows), TORCH_TILE // rows.shape[1]):
+        torch.amax(torch.from_numpy(rows[few]), 1, out=torch.from_numpy(found[few]))
     return found

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paceline.core.errors import BadPayload
-from paceline.learning.codecs.base import Bytes, Codec, TiledCodec, padded, refuse_non_finite, words
+from paceline.learning.codecs.codec import Bytes, Codec, TiledCodec, padded, refuse_non_finite, words
 from paceline.learning.codecs.ints import Int4Codec
 from paceline.learning.codecs.scales import Halves, narrow, refuse_odd, widen
 from paceline.learning.flat import Flat

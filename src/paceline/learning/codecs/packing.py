@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from paceline.learning.codecs.base import Bytes
+from paceline.learning.codecs.codec import Bytes
 
 
 def packed12_size(n: int) -> int:

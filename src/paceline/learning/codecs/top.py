@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paceline.core.errors import BadPayload
-from paceline.learning.codecs.base import Bytes, Codec, refuse_non_finite, tiles
+from paceline.learning.codecs.codec import TILE, Bytes, Codec, refuse_non_finite, tiles
 from paceline.learning.codecs.levels import join, split
 from paceline.learning.codecs.packing import pack12, packed12_size, unpack12
 from paceline.learning.codecs.scales import refuse_odd
@@ -79,7 +79,7 @@ class TopkCodec(Codec):
     def _encode(self, values: Flat, out: Bytes) -> int:
         for run in _runs(values.size):
             rows, records = values[run.values].reshape(run.rows, run.width), run.of(out)
-            for some in tiles(run.rows, 8):
+            for some in tiles(run.rows, TILE // CHUNK):
                 _encode_rows(rows[some], run, records[some])
         return out.size
 

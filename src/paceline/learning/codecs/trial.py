@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 
 from paceline.core.errors import BadPayload, PacelineError
-from paceline.learning.codecs.base import Codec
+from paceline.learning.codecs.codec import Codec
 from paceline.learning.flat import Flat
 
 _LENGTH = 3 * 4096 + 77

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paceline.core.errors import BadPayload
-from paceline.learning.codecs.base import Bytes, Codec, refuse_non_finite, tiles, words
+from paceline.learning.codecs.codec import Bytes, Codec, refuse_non_finite, tiles, words
 from paceline.learning.codecs.ints import Int8Codec
 from paceline.learning.codecs.packing import pack12, packed12_size, unpack12
 from paceline.learning.codecs.scales import LARGEST, Halves, narrow, refuse_odd, widen
