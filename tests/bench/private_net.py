@@ -1,4 +1,4 @@
-"""A network of this process's own: nothing but a loopback device, whose every byte is counted and can be made slow."""
+"""A network of this process's own: nothing but a loopback device, its bytes counted, as slow as is wished."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""`scripts/bench sync`: what one all-reduce costs, ours against hivemind's own and torch.distributed's gloo.
+"""`scripts/bench sync`: what one all-reduce costs, ours against hivemind's and torch.distributed's gloo.
 
-Four peers, each a process tree of its own, in a network namespace with nothing but a loopback device. In every
+Four peers, each a process tree of its own, in a network namespace with only a loopback device. In every
 repetition each contender's peers are started, average once to warm up and once to be measured, and once more
-with an eye on their memory; then the next contender's turn comes. Finding one another is not measured.
+with an eye on their memory; then the next contender's turn comes. How they find one another isn't measured.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class Figures:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--elements", type=int, default=40_000_000, help="length of the vector (default 40 M)")
+    parser.add_argument("--elements", type=int, default=40_000_000, help="values (default 40 M)")
     parser.add_argument("--codecs", default="fp32,fp16", help="ours to be measured (default fp32,fp16)")
     parser.add_argument("--repeat", type=int, default=3, help="turns of each (default 3)")
     parser.add_argument("--link", choices=tuple(private_net.RATES), default="", help="a link that all share")
-    parser.add_argument("--only-ours", action="store_true", help="leave out hivemind and gloo, and all ratios")
+    parser.add_argument("--only-ours", action="store_true", help="leave out hivemind, gloo and all ratios")
     parser.add_argument("--no-memory", action="store_true", help="leave out the look at memory")
 
 
@@ -116,7 +116,5 @@ def _table(found: dict[str, Figures]) -> str:
             for key in ("wall_s", "cpu_s", "daemons_s", "wire_bytes", "error")
         )
         peak = f"{median(figures.peaks) / 1e9:.2f}" if figures.peaks else "-"
-        lines.append(
-            f"{name:16}{wall:8.2f}{cpu:8.2f}{daemons:9.2f}{wire / 1e6:9.1f}{peak:>8}{error:9.1e}"
-        )
+        lines.append(f"{name:16}{wall:8.2f}{cpu:8.2f}{daemons:9.2f}{wire / 1e6:9.1f}{peak:>8}{error:9.1e}")
     return "\n".join(lines) + "\n"

@@ -67,9 +67,7 @@ class Ours:
         self._dht = PeerDht(seeds)
         self._dht.start_or_raise()
         arithmetic = Arithmetic(make_codec(how), weighted_mean)  # type: ignore[arg-type]
-        self._averager = Averager(
-            self._dht, num_elements=num_elements, arithmetic=arithmetic, prefix="bench"
-        )
+        self._averager = Averager(self._dht, num_elements=num_elements, arithmetic=arithmetic, prefix="bench")
         self._averager.start_or_raise()
         self.values = self._averager.buffer
         maddrs = [str(maddr) for maddr in self._dht.get_visible_maddrs()]
@@ -117,7 +115,8 @@ class Stock:
 
     def prepare(self, order: Any) -> None:
         del order
-        self._step = self._averager.step(wait=False, require_trigger=True, timeout=_LIMIT_S, allow_retries=False)
+        how = {"wait": False, "require_trigger": True, "allow_retries": False}
+        self._step = self._averager.step(timeout=_LIMIT_S, **how)
         while self._step.stage != AveragingStage.AWAITING_TRIGGER:
             if self._step.done():
                 raise RuntimeError(f"no group: {self._step.exception()}")
@@ -162,7 +161,7 @@ class Gloo:
         dist.destroy_process_group()
 
 
-MEMBERS = {"ours": Ours, "hivemind": Stock, "gloo": Gloo}
+MEMBERS: dict[str, Any] = {"ours": Ours, "hivemind": Stock, "gloo": Gloo}
 
 
 def run(kind: str, settings: dict[str, Any], pipe: Connection) -> None:

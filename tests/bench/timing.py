@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
-
 _BYTES = {"MB": 1e6, "GB": 1e9}
 
 

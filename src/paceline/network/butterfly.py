@@ -30,6 +30,10 @@ PART_ELEMENTS = 1 << 19
 """Values per part: 2 MiB in fp32. Larger parts are no faster, smaller ones cost more CPU."""
 
 
+Payload = bytes | memoryview
+"""Encoded values."""
+
+
 class Codec(Protocol):
     """How values travel. Equal bytes become equal values on every peer.
 
@@ -74,7 +78,7 @@ class Codec(Protocol):
             ValueError: A value is not finite.
         """
 
-    def decode(self, payload: bytes, num_elements: int, /) -> NDArray[np.float32]:
+    def decode(self, payload: Payload, num_elements: int, /) -> NDArray[np.float32]:
         """Unpack values that came from anybody.
 
         Args:

@@ -20,7 +20,8 @@ from hivemind.proto.averaging_pb2 import (
 from paceline.core.nicknames import named
 from paceline.network.butterfly import Fault
 from paceline.network.group import Group
-from paceline.network.line import Line, carry, complained, complaint
+from paceline.network.line import Line
+from paceline.network.messages import Message, carry, complained, complaint
 from paceline.network.reducer import WINDOW
 
 Dial = Callable[[str], Awaitable[Line]]
@@ -131,7 +132,7 @@ class Exchange:
             raise self._complaint(message)
         return True
 
-    async def _next(self, line: Line) -> AveragingData:
+    async def _next(self, line: Line) -> Message:
         message = await self._heard(line)
         if message is None:
             raise Fault(f"lost the connection to {named(self.peer)}", self.peer)
@@ -139,7 +140,7 @@ class Exchange:
             raise self._complaint(message)
         return message
 
-    async def _heard(self, line: Line) -> AveragingData | None:
+    async def _heard(self, line: Line) -> Message | None:
         try:
             while (message := await line.receive()) is not None and message.code == NO_CODE:
                 pass
@@ -147,11 +148,11 @@ class Exchange:
             raise Fault(f"{named(self.peer)} answered with {error}", self.peer) from error
         return message
 
-    def _complaint(self, message: AveragingData) -> Fault:
+    def _complaint(self, message: Message) -> Fault:
         return complained(message, self.peer, self._group.terms.me, self._group.order.roster)
 
-    async def _store(self, part: int, message: AveragingData) -> None:
-        group, payload = self._group, message.tensor_part.buffer
+    async def _store(self, part: int, message: Message) -> None:
+        group, payload = self._group, message.payload
         try:
             mean = await group.in_pool(group.decode_mean, self.place, part, payload)
         except ValueError as error:

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from paceline.network.butterfly import Arithmetic, Fault, ReduceOrder, Slices
+from paceline.network.butterfly import Arithmetic, Fault, Payload, ReduceOrder, Slices
 
 T = TypeVar("T")
 
@@ -133,7 +133,7 @@ class Group:
         """
         return self.terms.arithmetic.codec.encode(self.terms.buffer[self.slices.part(place, part)])
 
-    def decode(self, place: int, part: int, payload: bytes) -> NDArray[np.float32]:
+    def decode(self, place: int, part: int, payload: Payload) -> NDArray[np.float32]:
         """Decode a member's values of a part; slow, for the pool.
 
         Args:
@@ -149,7 +149,7 @@ class Group:
         """
         return self.terms.arithmetic.codec.decode(payload, self.part_length(place, part))
 
-    def decode_mean(self, place: int, part: int, payload: bytes) -> NDArray[np.float32]:
+    def decode_mean(self, place: int, part: int, payload: Payload) -> NDArray[np.float32]:
         """Decode the mean of a part; slow, for the pool.
 
         Args:

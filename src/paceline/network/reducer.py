@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from paceline.core.nicknames import named
 from paceline.network.butterfly import Fault
 from paceline.network.group import Group
-from paceline.network.line import KEEPALIVE, Line, carry, complained, complaint
+from paceline.network.line import Line
+from paceline.network.messages import KEEPALIVE, Message, carry, complained, complaint
 
 WINDOW = 4
 """Parts that a sender may be ahead of the means it was given. It bounds what a reducer holds in memory:
@@ -161,20 +162,20 @@ class Reducer:
         except Fault as fault:
             self.group.fail(fault)
 
-    async def _values(self, place: int, part: int, message: AveragingData) -> _Values:
+    async def _values(self, place: int, part: int, message: Message) -> _Values:
         self._refuse_odd(message, place)
         if part >= self._handed[place] + WINDOW:
             raise ValueError("parts too far ahead")
-        payload = message.tensor_part.buffer
+        payload = message.payload
         if not self.group.order.weights[place]:
-            if payload:
+            if len(payload):
                 raise ValueError("values though it has no weight")
             return None
         values = await self.group.in_pool(self.group.decode, self.group.place, part, payload)
         self.group.bytes_in += len(payload)
         return values
 
-    def _refuse_odd(self, message: AveragingData, place: int) -> None:
+    def _refuse_odd(self, message: Message, place: int) -> None:
         if message.code == CANCELLED:
             group = self.group
             raise complained(message, group.peer(place), group.terms.me, group.order.roster)
