@@ -21,7 +21,7 @@ from hivemind.averaging.control import AveragingStage
 from hivemind.compression import Float16Compression, NoCompression
 from numpy.typing import NDArray
 
-from paceline.learning.aggregate import weighted_mean
+from paceline.learning.aggregate import mean_factors, weighted_mean
 from paceline.learning.codecs import make_codec
 from paceline.network.averager import Averager
 from paceline.network.butterfly import Arithmetic, ReduceOrder
@@ -66,7 +66,7 @@ class Ours:
         del place
         self._dht = PeerDht(seeds)
         self._dht.start_or_raise()
-        arithmetic = Arithmetic(make_codec(how), weighted_mean)  # type: ignore[arg-type]
+        arithmetic = Arithmetic(make_codec(how), weighted_mean, factors=mean_factors)  # type: ignore[arg-type]
         self._averager = Averager(self._dht, num_elements=num_elements, arithmetic=arithmetic, prefix="bench")
         self._averager.start_or_raise()
         self.values = self._averager.buffer

@@ -18,7 +18,7 @@ from hivemind.proto.averaging_pb2 import (
 )
 
 from paceline.core.nicknames import named
-from paceline.network.butterfly import Fault
+from paceline.network.butterfly import Fault, Payload
 from paceline.network.group import Group
 from paceline.network.line import Line
 from paceline.network.messages import Message, carry, complained, complaint
@@ -154,25 +154,34 @@ class Exchange:
     async def _store(self, part: int, message: Message) -> None:
         group, payload = self._group, message.payload
         try:
-            mean = await group.in_pool(group.decode_mean, self.place, part, payload)
+            await group.in_pool(group.store, self.place, part, payload)
         except ValueError as error:
             # The others may get better ones: go on for their sake, since they need our values.
             group.miss(Fault(f"{named(self.peer)} answered with {error}", self.peer))
             return
-        group.write(self.place, part, mean)
         group.bytes_in += len(payload)
 
     async def _send(self, line: Line) -> None:
-        group = self._group
-        has_weight = bool(group.order.weights[group.place])
-        for part in range(group.slices.num_parts(self.place)):
-            await self._window.acquire()
-            try:
-                payload = await group.in_pool(group.encode, self.place, part) if has_weight else b""
+        group, num_parts = self._group, self._group.slices.num_parts(self.place)
+        encoding = asyncio.ensure_future(self._encoded(0))
+        try:
+            for part in range(num_parts):
+                await self._window.acquire()
+                payload = await encoding
+                if part + 1 < num_parts:  # while this one is on its way
+                    encoding = asyncio.ensure_future(self._encoded(part + 1))
                 await line.send(carry(PART_FOR_AVERAGING, payload), group.order.stall_s)
-            except OSError:
-                return  # the reading half finds out, and why
-            except ValueError as error:
-                group.fail(Fault(f"this peer's values can't be sent: {error}", group.terms.me))
-                return
-            group.bytes_out += len(payload)
+                group.bytes_out += len(payload)
+        except OSError:
+            pass  # the reading half finds out, and why
+        except ValueError as error:
+            group.fail(Fault(f"this peer's values can't be sent: {error}", group.terms.me))
+        finally:
+            encoding.cancel()
+            await asyncio.wait({encoding})
+
+    async def _encoded(self, part: int) -> Payload:
+        group = self._group
+        return (
+            await group.in_pool(group.encode, self.place, part) if group.order.weights[group.place] else b""
+        )
