@@ -26,7 +26,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-PART_ELEMENTS = 1 << 19
+PART_ELEMENTS = 1 << 20
 """Values per part: 2 MiB in fp32. Larger parts are no faster, smaller ones cost more CPU."""
 
 
