@@ -27,7 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 PART_ELEMENTS = 1 << 20
-"""Values per part: 2 MiB in fp32. Larger parts are no faster, smaller ones cost more CPU."""
+"""Values per part: 4 MiB in fp32. Smaller parts cost more processor time, larger ones more memory
+(`docs/performance.md`)."""
 
 
 Payload = bytes | memoryview

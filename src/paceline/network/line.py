@@ -1,6 +1,6 @@
 """One libp2p stream that carries `AveragingData` messages, framed as hivemind frames them.
 
-Hivemind's own stream calls hide what an all-reduce must know: whether bytes still move (a part of 2 MiB may
+Hivemind's own stream calls hide what an all-reduce must know: whether bytes still move (a part of 4 MiB may
 take a slow link longer than any stall limit), and that the other end is gone (its client waits for its own
 writer first, its server reads ahead without limit). So both ends work on the raw stream:
 
