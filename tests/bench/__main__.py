@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from tests.bench import averaging, codecs, monitor
+from tests.bench import averaging, codecs, monitor, sync
 from tests.bench.timing import Comparison, table
 from tests.bench.training import command as training
 
@@ -23,6 +23,7 @@ _EPILOG = """\
   scripts/bench codecs --threads 1
   scripts/bench monitor --pairs 20 --json runs/monitor.json
   scripts/bench train --quick
+  scripts/bench sync --codecs fp32,int8,topk --link 1gbit --json runs/sync.json
 
 But for training, each figure is measured by turns with its reference, A B A B, in one run: a busy machine
 slows both alike. The ratio is what counts (docs/performance.md); milliseconds depend on the machine and the
@@ -42,7 +43,12 @@ class Benchmark(Protocol):
     def measure(self, options: argparse.Namespace, /) -> Iterator[Comparison]: ...
 
 
-BENCHMARKS: dict[str, Benchmark] = {"average": averaging, "codecs": codecs, "monitor": monitor}
+BENCHMARKS: dict[str, Benchmark] = {
+    "average": averaging,
+    "codecs": codecs,
+    "monitor": monitor,
+    "sync": sync,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

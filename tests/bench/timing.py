@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
+_BYTES = {"MB": 1e6, "GB": 1e9}
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -19,6 +21,7 @@ class Comparison:
         theirs_s: Seconds of each repetition of the reference, which ran right after ours.
         reference: What the reference is.
         target: The largest ratio that will do; None when the figure is only shown.
+        unit: Of what is compared, if not of time: MB and GB are counted in bytes.
     """
 
     name: str
@@ -26,6 +29,7 @@ class Comparison:
     theirs_s: list[float]
     reference: str
     target: float | None = None
+    unit: str = "s"
 
     @property
     def ratio(self) -> float:
@@ -45,6 +49,7 @@ class Comparison:
             "ratio": round(self.ratio, 4),
             "target": self.target,
             "reached": self.reached,
+            "unit": "s" if self.unit == "s" else "bytes",
             "ours_median_s": median(self.ours_s),
             "ours_min_s": min(self.ours_s),
             "theirs_median_s": median(self.theirs_s),
@@ -84,8 +89,8 @@ def table(comparisons: list[Comparison]) -> str:
     rows = [("", "median ms", "min ms", "reference", "median ms", "min ms", "ratio", "target")]
     for each in comparisons:
         target = "" if each.target is None else f"<= {each.target:g}{'' if each.reached else '  missed'}"
-        ours = (f"{median(each.ours_s) * 1e3:.1f}", f"{min(each.ours_s) * 1e3:.1f}")
-        theirs = (f"{median(each.theirs_s) * 1e3:.1f}", f"{min(each.theirs_s) * 1e3:.1f}")
+        ours = (_spelled(median(each.ours_s), each.unit), _spelled(min(each.ours_s), each.unit))
+        theirs = (_spelled(median(each.theirs_s), each.unit), _spelled(min(each.theirs_s), each.unit))
         rows.append((each.name, *ours, each.reference, *theirs, f"{each.ratio:.2f}", target))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     texts = {0, 3, 7}
@@ -96,3 +101,7 @@ def table(comparisons: list[Comparison]) -> str:
         ).rstrip()
         for row in rows
     )
+
+
+def _spelled(figure: float, unit: str) -> str:
+    return f"{figure * 1e3:.1f}" if unit == "s" else f"{figure / _BYTES[unit]:.2f} {unit}"

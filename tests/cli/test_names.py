@@ -25,7 +25,7 @@ from paceline.core.signing import short
 from paceline.federation.folder import SessionFolder
 from paceline.ledger import Ledger
 from paceline.network.butterfly import Fault
-from paceline.network.line import complained, complaint
+from paceline.network.messages import complained, complaint
 from paceline.peer.folders import RunFolder
 from paceline.peer.observer import SwarmView
 from paceline.telemetry import describe

@@ -15,9 +15,11 @@ import numpy as np
 from hivemind.p2p import P2P, PeerID
 from hivemind.proto import dht_pb2
 from hivemind.proto.averaging_pb2 import DUPLICATE_PEER_ID, PART_FOR_AVERAGING, AveragingData
+from hivemind.proto.runtime_pb2 import Tensor
 
 from paceline.network import exchange
-from paceline.network.line import Line, carry
+from paceline.network.line import Line
+from paceline.network.messages import Message, carry
 
 PARTS_FIRST = 40
 """How many good parts a bad peer sends before it turns bad."""
@@ -31,10 +33,10 @@ def commit(attack: str) -> None:
         setattr(exchange, "carry", _after(PARTS_FIRST, _ATTACKS[attack]))  # noqa: B010
 
 
-def _after(count: int, attack: Callable[[bytes], AveragingData]) -> Callable[[int, bytes], AveragingData]:
+def _after(count: int, attack: Callable[[bytes], Any]) -> Callable[[int, bytes], Any]:
     sent = 0
 
-    def send(code: int, payload: bytes) -> AveragingData:
+    def send(code: int, payload: bytes) -> Any:
         nonlocal sent
         sent += 1
         return attack(payload) if sent > count else carry(code, payload)
@@ -42,20 +44,18 @@ def _after(count: int, attack: Callable[[bytes], AveragingData]) -> Callable[[in
     return send
 
 
-def _nan(payload: bytes) -> AveragingData:
+def _nan(payload: bytes) -> Message:
     values = np.frombuffer(payload, np.float32).copy()
     values[0] = np.nan
     return carry(PART_FOR_AVERAGING, values.tobytes())
 
 
-def _shape(payload: bytes) -> AveragingData:
+def _shape(payload: bytes) -> Message:
     return carry(PART_FOR_AVERAGING, payload[:4])
 
 
 def _weight(payload: bytes) -> AveragingData:
-    message = carry(PART_FOR_AVERAGING, payload)
-    message.weight = 1e9
-    return message
+    return AveragingData(code=PART_FOR_AVERAGING, tensor_part=Tensor(buffer=bytes(payload)), weight=1e9)
 
 
 def _header(payload: bytes) -> AveragingData:
@@ -72,22 +72,22 @@ class _Claims(bytes):
         return 1 << 40
 
 
-def _die(payload: bytes) -> AveragingData:
+def _die(payload: bytes) -> Message:
     os.killpg(0, signal.SIGKILL)
     raise AssertionError
 
 
-def _stop(payload: bytes) -> AveragingData:
+def _stop(payload: bytes) -> Message:
     os.killpg(0, signal.SIGSTOP)
     return carry(PART_FOR_AVERAGING, payload)
 
 
-def _lose_averager(payload: bytes) -> AveragingData:
+def _lose_averager(payload: bytes) -> Message:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
 
 
-def _lose_daemon(payload: bytes) -> AveragingData:
+def _lose_daemon(payload: bytes) -> Message:
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal() and _is_our_daemon(int(folder.name)):
             os.kill(int(folder.name), signal.SIGKILL)
@@ -118,7 +118,7 @@ async def _send_twice(self: exchange.Exchange, line: Line) -> None:
     await _send(self, line)
 
 
-_ATTACKS: dict[str, Callable[[bytes], AveragingData]] = {
+_ATTACKS: dict[str, Callable[[bytes], Any]] = {
     "nan": _nan,
     "shape": _shape,
     "weight": _weight,

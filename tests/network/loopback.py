@@ -20,7 +20,7 @@ from hivemind.proto.averaging_pb2 import PART_FOR_AVERAGING, AveragingData
 from numpy.typing import NDArray
 
 from paceline.core.signing import SigningKey
-from paceline.learning.aggregate import weighted_mean
+from paceline.learning.aggregate import mean_factors, weighted_mean
 from paceline.learning.codecs import make_codec
 from paceline.network.attempt import Attempt
 from paceline.network.butterfly import Arithmetic, ReduceOrder, ReduceOutcome
@@ -80,7 +80,7 @@ class Loopback:
     ) -> None:
         num_elements, part_elements = sizes
         self.codec = make_codec(codec)  # type: ignore[arg-type]
-        self.arithmetic = arithmetic = Arithmetic(self.codec, weighted_mean, part_elements)
+        self.arithmetic = arithmetic = Arithmetic(self.codec, weighted_mean, part_elements, mean_factors)
         ids = sorted(SigningKey.from_seed(secrets.token_bytes(32)).peer_id for _ in range(num_members))
         self.members = [
             Member(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paceline.core.errors import PacelineError
-from paceline.learning.aggregate import weighted_mean
+from paceline.learning.aggregate import mean_factors, weighted_mean
 from paceline.learning.codecs import make_codec
 from paceline.network.averager import Averager
 from paceline.network.butterfly import PART_ELEMENTS, Arithmetic, ReduceOrder
@@ -38,7 +38,7 @@ class Program:
         self.dht = PeerDht(settings.pop("seeds"))
         self.dht.start_or_raise()
         part_elements = settings.pop("part_elements", PART_ELEMENTS)
-        arithmetic = Arithmetic(make_codec(settings.pop("codec")), weighted_mean, part_elements)
+        arithmetic = Arithmetic(make_codec(settings.pop("codec")), weighted_mean, part_elements, mean_factors)
         self.averager = Averager(self.dht, arithmetic=arithmetic, prefix=PREFIX, **settings)
         self.averager.start_or_raise()
         self.say(

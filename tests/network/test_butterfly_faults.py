@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from paceline.learning.codecs import Fp32Codec
 from paceline.learning.codecs.codec import Payload
 from paceline.network.butterfly import Fault, ReduceOrder, ReduceOutcome
-from paceline.network.line import Line, carry, complaint
+from paceline.network.line import Line
+from paceline.network.messages import Message, carry, complaint
 from paceline.network.reducer import WINDOW
 from tests.network.loopback import PART_ELEMENTS, Loopback, Member, loopback
 
@@ -164,7 +165,7 @@ async def _accepted(line: Line) -> None:
     assert message.code == ACCEPTED
 
 
-def _part(payload: bytes, code: int = PART_FOR_AVERAGING) -> AveragingData:
+def _part(payload: bytes, code: int = PART_FOR_AVERAGING) -> Message:
     return carry(code, payload)
 
 
@@ -190,7 +191,7 @@ BAD_MESSAGES = {
 
 
 @pytest.mark.parametrize("message", BAD_MESSAGES.values(), ids=BAD_MESSAGES.keys())
-def test_a_bad_part_ends_the_attempt_at_once_and_is_blamed(message: AveragingData) -> None:
+def test_a_bad_part_ends_the_attempt_at_once_and_is_blamed(message: Message) -> None:
     async def play(swarm: Loopback) -> list[ReduceOutcome]:
         order = swarm.order(start_s=15.0, stall_s=15.0)
         liar, victim, bystander = swarm.members
@@ -275,7 +276,7 @@ def test_more_parts_than_a_slice_has_are_refused() -> None:
 
 
 def test_a_second_stream_of_a_member_is_refused_and_harms_nobody() -> None:
-    async def play(swarm: Loopback) -> tuple[list[ReduceOutcome], AveragingData | None]:
+    async def play(swarm: Loopback) -> tuple[list[ReduceOutcome], Message | None]:
         order = swarm.order()
         first, second = swarm.members[0], swarm.members[1]
         working = asyncio.create_task(swarm.round(order))
@@ -293,7 +294,7 @@ def test_a_second_stream_of_a_member_is_refused_and_harms_nobody() -> None:
 
 
 def test_a_member_outside_the_roster_is_refused_and_harms_nobody() -> None:
-    async def play(swarm: Loopback) -> tuple[list[ReduceOutcome], AveragingData | None]:
+    async def play(swarm: Loopback) -> tuple[list[ReduceOutcome], Message | None]:
         stranger, *rest = swarm.members
         order = ReduceOrder("ab", tuple(member.peer_id for member in rest), (1, 1, 1), 5.0, 5.0, 20.0)
         working = asyncio.create_task(swarm.round(order, rest))
@@ -315,10 +316,10 @@ class Poisoned(Fp32Codec):
 
     poison: bytes = b""
 
-    def decode(self, data: Payload, n: int) -> NDArray[np.float32]:
+    def decode_into(self, data: Payload, out: NDArray[np.float32]) -> None:
         if bytes(data) == self.poison:
             raise ValueError("poison")
-        return super().decode(data, n)
+        super().decode_into(data, out)
 
 
 def test_a_member_that_fails_to_receive_goes_on_serving_the_others() -> None:

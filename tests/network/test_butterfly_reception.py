@@ -16,11 +16,12 @@ from hivemind.proto.averaging_pb2 import (
 
 from paceline.network import reception
 from paceline.network.butterfly import ReduceOrder
-from paceline.network.line import Line, carry
+from paceline.network.line import Line
+from paceline.network.messages import Message, carry
 from tests.network.loopback import Loopback, loopback
 
 
-async def _answer(line: Line) -> AveragingData | None:
+async def _answer(line: Line) -> Message | None:
     async with asyncio.timeout(20.0):
         while (message := await line.receive()) is not None and message.code == NO_CODE:
             pass
@@ -35,7 +36,7 @@ async def _hung_up(line: Line) -> bool:
 
 
 def test_no_caller_is_served_that_is_not_in_the_roster() -> None:
-    async def play(swarm: Loopback) -> AveragingData | None:
+    async def play(swarm: Loopback) -> Message | None:
         stranger, *rest = swarm.members
         order = ReduceOrder("ab", tuple(member.peer_id for member in rest), (1, 1), 5.0, 5.0, 5.0)
         working = asyncio.create_task(swarm.reduce(rest[0], order))
@@ -100,7 +101,7 @@ def test_a_caller_with_an_unknown_attempt_is_kept_informed_and_let_in_when_it_be
 def test_a_caller_with_an_unknown_attempt_is_sent_away_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reception, "PATIENCE_S", 0.3)
 
-    async def play(swarm: Loopback) -> AveragingData | None:
+    async def play(swarm: Loopback) -> Message | None:
         return await _answer(await swarm.greet(swarm.roster[0], swarm.roster[1], swarm.order()))
 
     with loopback(2) as swarm:
@@ -118,7 +119,7 @@ def test_a_member_sent_away_too_early_calls_again(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_caller_who_goes_on_talking_before_it_is_answered_is_sent_away() -> None:
-    async def play(swarm: Loopback) -> AveragingData | None:
+    async def play(swarm: Loopback) -> Message | None:
         line = await swarm.greet(swarm.roster[0], swarm.roster[1], swarm.order())
         await line.send(AveragingData(code=PART_FOR_AVERAGING), 5.0)
         return await _answer(line)

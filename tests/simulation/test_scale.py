@@ -26,11 +26,13 @@ def test_more_peers_than_a_roster_holds_take_turns_and_lose_no_round() -> None:
     swarm.board = CalmBoard(swarm.rng)
     for number in range(count):
         swarm.start(peer_name(number))
-    assert swarm.run(lambda: swarm.witness.height >= 6, 60)
+    assert swarm.run(lambda: swarm.witness.height >= 9, 90)
     states = max((peer.disk.states for peer in swarm.peers.values()), key=len)[1:]
     assert all(len(state.participating_nodes) == 64 and state.attempt == 0 for state in states)
+    # Rounds are so short here that some have only just begun when their turn comes: then it comes once more.
     assert {who for state in states for who in state.participating_nodes} == set(swarm.peers)
-    assert swarm.run(lambda: min(peer.disk.head.round_id for peer in swarm.up()) >= 6, 10)
+    assert all(samples for state in states for samples in state.samples)
+    assert swarm.run(lambda: min(peer.disk.head.round_id for peer in swarm.up()) >= 9, 10)
 
 
 def test_a_calm_board_shows_each_reader_the_latest_record_of_each_other_once() -> None:

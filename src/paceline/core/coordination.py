@@ -107,7 +107,7 @@ class Coordination:
             return []
         begun = {p: r for p, r in ready.items() if r.samples or r.phase is not Phase.TRAIN}
         if standing.is_quorum(begun, ()):
-            ready = begun  # whoever is in its first step would have no weight, and come when that step ends
+            ready = begun  # the others would have no weight, and come when that step ends
         departed = self._departed(ready, standing, now)
         members = choose_members(
             ready,

@@ -33,6 +33,18 @@ def shares(weights: Sequence[int], kind: type[FloatT]) -> tuple[FloatT, ...]:
     return tuple(kind(weight / total) for weight in weights)
 
 
+def mean_factors(weights: Sequence[int]) -> tuple[np.float32, ...]:
+    """Tell by what `weighted_mean` multiplies float32 values before it adds them up, in roster order.
+
+    Args:
+        weights: Samples per member, not all 0.
+
+    Returns:
+        One factor per member.
+    """
+    return shares(weights, np.float32)
+
+
 def weighted_mean(inputs: Sequence[NDArray[FloatT] | None], weights: Sequence[int]) -> NDArray[FloatT]:
     """Average in roster order, each product and each sum rounded on its own, in the type of the inputs.
 

@@ -26,8 +26,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-PART_ELEMENTS = 1 << 19
-"""Values per part: 2 MiB in fp32. Larger parts are no faster, smaller ones cost more CPU."""
+PART_ELEMENTS = 1 << 20
+"""Values per part: 4 MiB in fp32. Smaller parts cost more processor time, larger ones more memory
+(`docs/performance.md`)."""
+
+
+Payload = bytes | memoryview
+"""Encoded values."""
 
 
 class Codec(Protocol):
@@ -74,7 +79,21 @@ class Codec(Protocol):
             ValueError: A value is not finite.
         """
 
-    def decode(self, payload: bytes, num_elements: int, /) -> NDArray[np.float32]:
+    def encode_into(self, values: NDArray[np.float32], out: NDArray[np.uint8], /) -> int:
+        """Pack values where there is room for them.
+
+        Args:
+            values: `[n]`, finite.
+            out: Room for `encoded_size(n)` bytes.
+
+        Returns:
+            How many bytes were written.
+
+        Raises:
+            ValueError: A value is not finite.
+        """
+
+    def decode(self, payload: Payload, num_elements: int, /) -> NDArray[np.float32]:
         """Unpack values that came from anybody.
 
         Args:
@@ -88,11 +107,40 @@ class Codec(Protocol):
             ValueError: Wrong length, or a value that is not finite.
         """
 
+    def decode_into(self, payload: Payload, out: NDArray[np.float32], /) -> None:
+        """Unpack values that came from anybody where they belong.
+
+        Args:
+            payload: Untrusted bytes.
+            out: `[n]`, overwritten; as it was when the bytes are refused.
+
+        Raises:
+            ValueError: Wrong length, or a value that is not finite.
+        """
+
+    def accumulate(
+        self, payload: Payload, num_elements: int, weight: float, into: NDArray[np.float32], /
+    ) -> None:
+        """Add weighted values that came from anybody: `into` += `weight` · `decode(payload)`.
+
+        Args:
+            payload: Untrusted bytes.
+            num_elements: How many values it must hold.
+            weight: A float32 number.
+            into: `[num_elements]`, changed in place; as it was when the bytes are refused.
+
+        Raises:
+            ValueError: Wrong length, or a value that is not finite.
+        """
+
 
 Aggregator = Callable[[Sequence[NDArray[np.float32] | None], Sequence[int]], NDArray[np.float32]]
 """How members' values become one: called with values `[n]` per member, in roster order (None for a member of
 weight 0), and with everybody's weights; returns `[n]`. Deterministic like a codec, and element by element:
 the vector reaches it in parts."""
+Factors = Callable[[Sequence[int]], Sequence[np.float32]]
+"""What each member's values are multiplied by, given everybody's weights, where the aggregate is but the sum
+of these products, in roster order."""
 
 
 @dataclass(frozen=True)
@@ -103,11 +151,14 @@ class Arithmetic:
         codec: How values travel.
         aggregate: How members' values become one.
         part_elements: Values per part, a multiple of the grain.
+        factors: Given when the aggregate is such a sum: then values are added up as they come, which takes
+            less time and memory and gives the same bits.
     """
 
     codec: Codec
     aggregate: Aggregator
     part_elements: int = PART_ELEMENTS
+    factors: Factors | None = None
 
     def __post_init__(self) -> None:
         if self.part_elements % self.grain:

@@ -18,9 +18,10 @@ from hivemind.proto.averaging_pb2 import (
 )
 
 from paceline.core.nicknames import named
-from paceline.network.butterfly import Fault
+from paceline.network.butterfly import Fault, Payload
 from paceline.network.group import Group
-from paceline.network.line import Line, carry, complained, complaint
+from paceline.network.line import Line
+from paceline.network.messages import Message, carry, complained, complaint
 from paceline.network.reducer import WINDOW
 
 Dial = Callable[[str], Awaitable[Line]]
@@ -131,7 +132,7 @@ class Exchange:
             raise self._complaint(message)
         return True
 
-    async def _next(self, line: Line) -> AveragingData:
+    async def _next(self, line: Line) -> Message:
         message = await self._heard(line)
         if message is None:
             raise Fault(f"lost the connection to {named(self.peer)}", self.peer)
@@ -139,7 +140,7 @@ class Exchange:
             raise self._complaint(message)
         return message
 
-    async def _heard(self, line: Line) -> AveragingData | None:
+    async def _heard(self, line: Line) -> Message | None:
         try:
             while (message := await line.receive()) is not None and message.code == NO_CODE:
                 pass
@@ -147,31 +148,40 @@ class Exchange:
             raise Fault(f"{named(self.peer)} answered with {error}", self.peer) from error
         return message
 
-    def _complaint(self, message: AveragingData) -> Fault:
+    def _complaint(self, message: Message) -> Fault:
         return complained(message, self.peer, self._group.terms.me, self._group.order.roster)
 
-    async def _store(self, part: int, message: AveragingData) -> None:
-        group, payload = self._group, message.tensor_part.buffer
+    async def _store(self, part: int, message: Message) -> None:
+        group, payload = self._group, message.payload
         try:
-            mean = await group.in_pool(group.decode_mean, self.place, part, payload)
+            await group.in_pool(group.store, self.place, part, payload)
         except ValueError as error:
             # The others may get better ones: go on for their sake, since they need our values.
             group.miss(Fault(f"{named(self.peer)} answered with {error}", self.peer))
             return
-        group.write(self.place, part, mean)
         group.bytes_in += len(payload)
 
     async def _send(self, line: Line) -> None:
-        group = self._group
-        has_weight = bool(group.order.weights[group.place])
-        for part in range(group.slices.num_parts(self.place)):
-            await self._window.acquire()
-            try:
-                payload = await group.in_pool(group.encode, self.place, part) if has_weight else b""
+        group, num_parts = self._group, self._group.slices.num_parts(self.place)
+        encoding = asyncio.ensure_future(self._encoded(0))
+        try:
+            for part in range(num_parts):
+                await self._window.acquire()
+                payload = await encoding
+                if part + 1 < num_parts:  # while this one is on its way
+                    encoding = asyncio.ensure_future(self._encoded(part + 1))
                 await line.send(carry(PART_FOR_AVERAGING, payload), group.order.stall_s)
-            except OSError:
-                return  # the reading half finds out, and why
-            except ValueError as error:
-                group.fail(Fault(f"this peer's values can't be sent: {error}", group.terms.me))
-                return
-            group.bytes_out += len(payload)
+                group.bytes_out += len(payload)
+        except OSError:
+            pass  # the reading half finds out, and why
+        except ValueError as error:
+            group.fail(Fault(f"this peer's values can't be sent: {error}", group.terms.me))
+        finally:
+            encoding.cancel()
+            await asyncio.wait({encoding})
+
+    async def _encoded(self, part: int) -> Payload:
+        group = self._group
+        return (
+            await group.in_pool(group.encode, self.place, part) if group.order.weights[group.place] else b""
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from paceline.network.butterfly import Arithmetic, Fault, ReduceOrder, Slices
+from paceline.network.butterfly import Arithmetic, Codec, Fault, Payload, ReduceOrder, Slices
 
 T = TypeVar("T")
 
@@ -59,6 +60,8 @@ class Group:
         self.bytes_in = 0
         self.bytes_out = 0
         self._open = True
+        self._stores = 0
+        self._storing = threading.Condition()
 
     @property
     def others(self) -> list[int]:
@@ -94,20 +97,35 @@ class Group:
         """
         self.missed = self.missed or fault
 
-    def write(self, place: int, part: int, mean: NDArray[np.float32]) -> None:
-        """Put a mean where its values were, unless the attempt is over: then the buffer is the caller's.
+    def store(self, place: int, part: int, payload: Payload) -> None:
+        """Decode a mean to where its values were; slow, for the pool.
 
         Args:
             place: Whose slice.
             part: Which part of it.
-            mean: The decoded mean.
+            payload: Untrusted bytes. They are not looked at when the attempt is over: then the buffer is
+                the caller's.
+
+        Raises:
+            ValueError: The payload is of another size, or holds a value that is not finite.
         """
-        if self._open:
-            self.terms.buffer[self.slices.part(place, part)] = mean
+        with self._storing:
+            if not self._open:
+                return
+            self._stores += 1
+        try:
+            back = self.terms.arithmetic.codec.back
+            back.decode_into(payload, self.terms.buffer[self.slices.part(place, part)])
+        finally:
+            with self._storing:
+                self._stores -= 1
+                self._storing.notify_all()
 
     def close(self) -> None:
-        """Touch the buffer no more."""
-        self._open = False
+        """Touch the buffer no more. What is being decoded to it is waited for: milliseconds."""
+        with self._storing:
+            self._open = False
+            self._storing.wait_for(lambda: not self._stores)
 
     def part_length(self, place: int, part: int) -> int:
         """Count the values of a part.
@@ -122,7 +140,7 @@ class Group:
         span = self.slices.part(place, part)
         return int(span.stop - span.start)
 
-    def encode(self, place: int, part: int) -> bytes:
+    def encode(self, place: int, part: int) -> Payload:
         """Encode our own values of a part; slow, for the pool.
 
         Args:
@@ -131,40 +149,25 @@ class Group:
 
         Returns:
             The payload.
-        """
-        return self.terms.arithmetic.codec.encode(self.terms.buffer[self.slices.part(place, part)])
-
-    def decode(self, place: int, part: int, payload: bytes) -> NDArray[np.float32]:
-        """Decode a member's values of a part; slow, for the pool.
-
-        Args:
-            place: Whose slice.
-            part: Which part of it.
-            payload: Untrusted bytes.
-
-        Returns:
-            The values, finite, exactly as many as the part has.
 
         Raises:
-            ValueError: The payload is of another size, or holds a value that is not finite.
+            ValueError: A value is not finite.
         """
-        return self.terms.arithmetic.codec.decode(payload, self.part_length(place, part))
+        return _encoded(self.terms.arithmetic.codec, self.terms.buffer[self.slices.part(place, part)])
 
-    def decode_mean(self, place: int, part: int, payload: bytes) -> NDArray[np.float32]:
-        """Decode the mean of a part; slow, for the pool.
+    def encode_mean(self, mean: NDArray[np.float32]) -> Payload:
+        """Encode the mean of a part; slow, for the pool.
 
         Args:
-            place: Whose slice.
-            part: Which part of it.
-            payload: Untrusted bytes.
+            mean: Its values.
 
         Returns:
-            The mean, finite, exactly as many values as the part has.
+            The payload.
 
         Raises:
-            ValueError: The payload is of another size, or holds a value that is not finite.
+            ValueError: A value is not finite.
         """
-        return self.terms.arithmetic.codec.back.decode(payload, self.part_length(place, part))
+        return _encoded(self.terms.arithmetic.codec.back, mean)
 
     async def in_pool(self, work: Callable[..., T], *args: object) -> T:
         """Run slow work beside the event loop.
@@ -177,3 +180,8 @@ class Group:
             What it returns.
         """
         return await asyncio.get_running_loop().run_in_executor(self.terms.pool, lambda: work(*args))
+
+
+def _encoded(codec: Codec, values: NDArray[np.float32]) -> Payload:
+    room = np.empty(codec.encoded_size(values.size), np.uint8)
+    return room[: codec.encode_into(values, room)].data

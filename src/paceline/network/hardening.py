@@ -15,6 +15,7 @@ stock hivemind still needs it; a test of the second kind that fails names the co
 | a killed peer leaves its sockets behind in /tmp | named by pid, swept at the next start |
 | a large message on the control pipe, or two threads that send at once, kill the process | `SafePipe` |
 | processes share a lock for their answers; one killed in mid-answer silences the rest | `mailbox` |
+| futures that we don't use are kept in torch's shared memory, whose manager takes 60 MB | no manager |
 | starting an averager makes the host deaf to Ctrl-C | `sigint_kept` |
 """
 
@@ -35,6 +36,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import torch.multiprocessing
 from hivemind.dht.protocol import DHTProtocol
 from hivemind.dht.storage import DictionaryDHTValue
 from hivemind.p2p import P2P
@@ -73,6 +75,7 @@ def harden() -> None:
     P2P.receive_raw_data = staticmethod(_receive_raw_data)
     if sys.platform == "linux":
         _bind_daemon_to_parent()
+        torch.multiprocessing.set_sharing_strategy("file_descriptor")  # type: ignore[no-untyped-call]
     P2P._UNIX_SOCKET_PREFIX = f"/unix{SOCKET_FOLDER}/paceline-{os.getpid()}-"
     sweep_sockets(SOCKET_FOLDER)
     _hardened = True

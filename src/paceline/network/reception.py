@@ -17,7 +17,8 @@ from typing import Any
 from hivemind.proto.averaging_pb2 import BAD_GROUP_ID, PROTOCOL_VIOLATION, AveragingData
 
 from paceline.network.attempt import Attempt
-from paceline.network.line import KEEPALIVE, OVERHEAD_BYTES, Line
+from paceline.network.line import OVERHEAD_BYTES, Line
+from paceline.network.messages import KEEPALIVE
 from paceline.network.reducer import Reducer
 
 MAX_CALLERS = 128

@@ -1,7 +1,7 @@
 """The serving half of a member: averages its own slice for all, part by part.
 
-Nothing counts before it is validated, so that nobody's bad part can leave the rest waiting for a sum that
-never closes. Any fault of a sender ends the attempt for everybody, at once and with a name: whoever is
+Values are validated when they are added up, and a bad part ends the attempt: it can't leave the rest waiting
+for a sum that never closes. So does any fault of a sender, for everybody, at once and with a name: whoever is
 served here is told. A member that merely fails to *receive* harms nobody, and is served no longer.
 """
 
@@ -11,7 +11,6 @@ import asyncio
 import time
 from typing import Any
 
-import numpy as np
 from hivemind.proto.averaging_pb2 import (
     ACCEPTED,
     AVERAGED_PART,
@@ -20,18 +19,17 @@ from hivemind.proto.averaging_pb2 import (
     PART_FOR_AVERAGING,
     AveragingData,
 )
-from numpy.typing import NDArray
 
 from paceline.core.nicknames import named
-from paceline.network.butterfly import Fault
+from paceline.network.butterfly import Fault, Payload
 from paceline.network.group import Group
-from paceline.network.line import KEEPALIVE, Line, carry, complained, complaint
+from paceline.network.line import Line
+from paceline.network.messages import KEEPALIVE, Message, carry, complained, complaint
+from paceline.network.summing import PartSum
 
 WINDOW = 4
 """Parts that a sender may be ahead of the means it was given. It bounds what a reducer holds in memory:
 `WINDOW` parts per member."""
-
-_Values = NDArray[np.float32] | None
 
 
 class Reducer:
@@ -51,20 +49,20 @@ class Reducer:
         self._served_at: dict[int, float] = {}
         self._received = dict.fromkeys(group.others, 0)
         self._handed = dict.fromkeys(group.others, 0)
-        self._inputs: dict[int, dict[int, _Values]] = {}
+        self._sums: dict[int, PartSum] = {}
         loop = asyncio.get_running_loop()
-        self._means: dict[int, asyncio.Future[bytes]] = {
+        self._means: dict[int, asyncio.Future[Payload]] = {
             part: loop.create_future() for part in range(self._num_parts)
         }
         self._unread = dict.fromkeys(self._means, len(group.others))
         self._unaveraged = self._num_parts
         self._averaging: set[asyncio.Task[None]] = set()
-        group.failed.add_done_callback(lambda _: self._inputs.clear())
+        group.failed.add_done_callback(lambda _: self._sums.clear())
         if not self._num_parts:
             self.finished.set_result(None)
         elif not group.others:
             for part in self._means:
-                self._begin(part)
+                self._go_on(part)
 
     def hears(self, place: int) -> bool:
         """Tell whether a member is, or has finished, sending to us.
@@ -152,7 +150,7 @@ class Reducer:
                 message = await line.receive()
                 if message is None:
                     return
-                self._count(place, part, await self._values(place, part, message))
+                self._count(place, part, self._payload(place, part, message))
             while (message := await line.receive()) is not None:
                 self._refuse_odd(message, place)
                 raise ValueError("more parts than its slice has")
@@ -161,66 +159,61 @@ class Reducer:
         except Fault as fault:
             self.group.fail(fault)
 
-    async def _values(self, place: int, part: int, message: AveragingData) -> _Values:
+    def _payload(self, place: int, part: int, message: Message) -> Payload:
         self._refuse_odd(message, place)
         if part >= self._handed[place] + WINDOW:
             raise ValueError("parts too far ahead")
-        payload = message.tensor_part.buffer
-        if not self.group.order.weights[place]:
-            if payload:
-                raise ValueError("values though it has no weight")
-            return None
-        values = await self.group.in_pool(self.group.decode, self.group.place, part, payload)
+        payload = message.payload
+        if len(payload) and not self.group.order.weights[place]:
+            raise ValueError("values though it has no weight")
         self.group.bytes_in += len(payload)
-        return values
+        return payload
 
-    def _refuse_odd(self, message: AveragingData, place: int) -> None:
+    def _refuse_odd(self, message: Message, place: int) -> None:
         if message.code == CANCELLED:
             group = self.group
             raise complained(message, group.peer(place), group.terms.me, group.order.roster)
         if message.code != PART_FOR_AVERAGING:
             raise ValueError(f"a message of code {message.code}")
 
-    def _count(self, place: int, part: int, values: _Values) -> None:
-        inputs = self._inputs.setdefault(part, {})
-        inputs[place] = values
+    def _count(self, place: int, part: int, payload: Payload) -> None:
         self._received[place] += 1
-        if len(inputs) == len(self.group.others):
-            self._begin(part)
+        if not self.group.failed.done():
+            self._sum(part).put(place, payload)
+            self._go_on(part)
 
-    def _begin(self, part: int) -> None:
-        task = asyncio.create_task(self._average(part, self._inputs.pop(part, {})))
-        self._averaging.add(task)
-        task.add_done_callback(self._averaging.discard)
+    def _sum(self, part: int) -> PartSum:
+        return self._sums.setdefault(part, PartSum(self.group, part))
 
-    async def _average(self, part: int, inputs: dict[int, _Values]) -> None:
+    def _go_on(self, part: int) -> None:
+        total = self._sum(part)
+        if not total.busy:
+            total.busy = True
+            task = asyncio.create_task(self._add_up(part, total))
+            self._averaging.add(task)
+            task.add_done_callback(self._averaging.discard)
+
+    async def _add_up(self, part: int, total: PartSum) -> None:
         group = self.group
         try:
-            payload, mean = await group.in_pool(self._compute, part, inputs)
+            while total.can_go_on() and not group.failed.done():
+                payload = await group.in_pool(total.go_on)
+                if payload is not None and not group.failed.done():
+                    self._close(part, payload)
+        except Fault as fault:
+            group.fail(fault)
         except Exception as error:
-            group.fail(Fault(f"this peer's slice can't be averaged: {error}", group.terms.me))
-            return
-        if group.failed.done():
-            return
-        group.write(group.place, part, mean)
-        group.bytes_out += len(payload) * len(group.others)
+            group.fail(Fault(f"this peer's slice can't be averaged: {error!r}", group.terms.me))
+        finally:
+            total.busy = False
+
+    def _close(self, part: int, payload: Payload) -> None:
+        del self._sums[part]
+        self.group.bytes_out += len(payload) * len(self.group.others)
         self._means[part].set_result(payload)
         self._unaveraged -= 1
         if not self._unaveraged:
             self.finished.set_result(None)
-
-    def _compute(self, part: int, inputs: dict[int, _Values]) -> tuple[bytes, NDArray[np.float32]]:
-        group = self.group
-        if group.order.weights[
-            group.place
-        ]:  # through the codec like everybody's, so that place is irrelevant
-            inputs[group.place] = group.decode(group.place, part, group.encode(group.place, part))
-        ordered = [inputs.get(place) for place in range(len(group.order.roster))]
-        mean = group.terms.arithmetic.aggregate(ordered, group.order.weights)
-        if not np.isfinite(mean).all():
-            raise ValueError("the mean is too large for float32")
-        payload = group.terms.arithmetic.codec.back.encode(mean)
-        return payload, group.decode_mean(group.place, part, payload)
 
     async def _give(self, line: Line, place: int) -> None:
         stall_s = self.group.order.stall_s
@@ -238,7 +231,7 @@ class Reducer:
         except Fault:
             pass  # told by `serve`
 
-    async def _mean(self, part: int) -> bytes:
+    async def _mean(self, part: int) -> Payload:
         mean = self._means[part]
         pause_s = min(1.0, self.group.order.stall_s / 4)
         either: set[asyncio.Future[Any]] = {mean, self.group.failed}

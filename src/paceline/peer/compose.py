@@ -22,7 +22,7 @@ from paceline.core.proof import prove
 from paceline.core.records import Phase
 from paceline.core.rounds import RoundMachine
 from paceline.core.signing import SigningKey
-from paceline.learning.aggregate import weighted_mean
+from paceline.learning.aggregate import mean_factors, weighted_mean
 from paceline.learning.codecs import make_codec, self_test
 from paceline.learning.fragments import largest
 from paceline.ledger import Ledger
@@ -224,7 +224,7 @@ def _start_averager(stack: ExitStack, dht: PeerDht, run: RunConfig, server: Stat
     averager = Averager(
         dht,
         num_elements=largest(run.model, run.overlap.fragments),
-        arithmetic=Arithmetic(codec, weighted_mean),
+        arithmetic=Arithmetic(codec, weighted_mean, factors=mean_factors),
         prefix=run.run_id,
         services=[server],
     )

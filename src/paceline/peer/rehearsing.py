@@ -76,7 +76,7 @@ def values(number: int) -> NDArray[np.float32]:
 
 
 def _average(folder: Path, number: int) -> None:
-    from paceline.learning.aggregate import weighted_mean
+    from paceline.learning.aggregate import mean_factors, weighted_mean
     from paceline.learning.codecs import make_codec, self_test
     from paceline.network.averager import Averager
     from paceline.network.butterfly import Arithmetic, ReduceOrder
@@ -98,7 +98,7 @@ def _average(folder: Path, number: int) -> None:
         with Averager(
             dht,
             num_elements=AVERAGE_ELEMENTS,
-            arithmetic=Arithmetic(codec, weighted_mean),
+            arithmetic=Arithmetic(codec, weighted_mean, factors=mean_factors),
             prefix="rehearsal",
         ) as averager:
             averager.buffer[:] = values(number)
