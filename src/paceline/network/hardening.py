@@ -74,7 +74,7 @@ def harden() -> None:
     P2P.receive_raw_data = staticmethod(_receive_raw_data)
     if sys.platform == "linux":
         _bind_daemon_to_parent()
-        torch.multiprocessing.set_sharing_strategy("file_descriptor")  # torch's own default there
+        torch.multiprocessing.set_sharing_strategy("file_descriptor")  # type: ignore[no-untyped-call]
     P2P._UNIX_SOCKET_PREFIX = f"/unix{SOCKET_FOLDER}/paceline-{os.getpid()}-"
     sweep_sockets(SOCKET_FOLDER)
     _hardened = True

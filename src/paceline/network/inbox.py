@@ -83,16 +83,24 @@ class Inbox(asyncio.BufferedProtocol):
 
     # --- for the event loop
 
-    def get_buffer(self, _sizehint: int) -> memoryview:
+    def get_buffer(self, sizehint: int) -> memoryview:
         """Lend memory for what comes next.
+
+        Args:
+            sizehint: What the event loop would like; ignored.
 
         Returns:
             Room for what the message still lacks.
         """
+        del sizehint
         return self._target[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Note that so much has come."""
+        """Note that more has come.
+
+        Args:
+            nbytes: How much of the lent memory it fills.
+        """
         self.heard_at = time.monotonic()
         self._filled += nbytes
         if self._filled == len(self._target):
@@ -112,7 +120,11 @@ class Inbox(asyncio.BufferedProtocol):
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Note that the stream is gone."""
+        """Note that the stream is gone.
+
+        Args:
+            error: Why, if not because we closed it; of no interest here.
+        """
         del error
         self._end()
         self._room.set()

@@ -37,13 +37,12 @@ class Line:
         self._inbox = Inbox(self._transport, limit_bytes)
         self._is_ours = False
 
-    @property
-    def limit_bytes(self) -> int:
-        """The longest message taken."""
-        return self._inbox.limit_bytes
+    def take_up_to(self, limit_bytes: int) -> None:
+        """Change the limit that the line was opened with.
 
-    @limit_bytes.setter
-    def limit_bytes(self, limit_bytes: int) -> None:
+        Args:
+            limit_bytes: The longest message taken from now on.
+        """
         self._inbox.limit_bytes = limit_bytes
 
     @property
