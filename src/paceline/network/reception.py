@@ -98,7 +98,7 @@ class Reception:
             with self._at_the_door(caller):
                 reducer = await self._led(line, caller)
             if reducer is not None:
-                line.limit_bytes = self._message_bytes
+                line.take_up_to(self._message_bytes)
                 await reducer.serve(line, reducer.group.order.roster.index(caller))
         except (OSError, ValueError):
             pass  # gone, or not worth an answer
