@@ -83,7 +83,7 @@ EXAMPLES: dict[str, Event] = {
     "round 3 committed: loss 2.500, 4 members, 1.5 s, commit abababab": RoundCommitted(
         round_id=3, loss=2.5, members=4, digest="ab" * 32, sync_s=1.5
     ),
-    "round 3: validation loss 2.1000 nats per byte": Evaluated(round_id=3, val_loss=2.1),
+    "round 3: validation loss 2.1000 nats per token": Evaluated(round_id=3, val_loss=2.1),
     "round 3: these weights (abababab) are not the committed ones (cdcdcdcd); repairing": DriftDetected(
         round_id=3, ours="ab" * 32, theirs="cd" * 32
     ),

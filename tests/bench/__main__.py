@@ -14,6 +14,7 @@ from typing import Protocol
 
 from tests.bench import averaging, codecs, monitor, sync
 from tests.bench.timing import Comparison, table
+from tests.bench.training import command as training
 
 _MISSED = 1
 _EPILOG = """\
@@ -22,16 +23,18 @@ _EPILOG = """\
   scripts/bench codecs --threads 1
   scripts/bench monitor --pairs 20 --json runs/monitor.json
   scripts/bench sync --codecs fp32,int8,topk --link 1gbit --json runs/sync.json
+  scripts/bench train --quick
 
-Each figure is measured by turns with its reference, A B A B, in one run: a busy machine slows both alike.
-The ratio is what counts (docs/performance.md); milliseconds depend on the machine and the day.
+But for training, each figure is measured by turns with its reference, A B A B, in one run: a busy machine
+slows both alike. The ratio is what counts (docs/performance.md); milliseconds depend on the machine and the
+day.
 
 Exit codes: 0 every target was reached, 1 one was missed, 2 bad usage.
 """
 
 
 class Benchmark(Protocol):
-    """One thing to measure: a module of this package."""
+    """One thing to time: a module of this package."""
 
     HELP: str
 
@@ -60,7 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = commands.add_parser(name, help=benchmark.HELP, description=benchmark.HELP)
         command.add_argument("--json", type=Path, metavar="FILE", help="also write all figures to this file")
         benchmark.add_options(command)
+    training.add_options(commands.add_parser("train", help=training.HELP, description=training.HELP))
     options = parser.parse_args(arguments)
+    return training.run(options) if options.benchmark == "train" else compare(options)
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Time something by turns with its reference."""
     comparisons = []
     for comparison in BENCHMARKS[options.benchmark].measure(options):
         print(f"{comparison.name}: {comparison.ratio:.2f} of {comparison.reference}", file=sys.stderr)

@@ -76,7 +76,7 @@ class Ours:
 
     def prepare(self, order: Any) -> None:
         roster = tuple(sorted(order["peers"]))
-        limits = {"start_s": 60.0, "stall_s": 60.0, "total_s": _LIMIT_S}
+        limits: dict[str, Any] = {"start_s": 60.0, "stall_s": 60.0, "total_s": _LIMIT_S}
         self._order = ReduceOrder(order["key"], roster, (1,) * len(roster), **limits)
 
     def reduce(self) -> None:

@@ -67,7 +67,7 @@ def test_a_finished_run_is_summed_up(folder: RunFolder) -> None:
     assert summary.bytes_synchronous == 4 * 1000 * 30
     text = shown(summary, over("", ""), folder)
     for words in (
-        "5.000 → 2.000 nats per byte (-60%)",
+        "5.000 → 2.000 nats per token (-60%)",
         "3 committed, none voided",
         "1 kB per peer",
         "120 kB, 120 times as much",

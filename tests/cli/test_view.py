@@ -167,7 +167,7 @@ def test_the_picture_shows_round_speed_every_peer_and_who_is_at_the_front() -> N
     assert rows[0].split()[:6] == ["▸", "peer-1", *named(FIRST).split(), "train", "2"]
     assert rows[0].split()[-4:] == ["0/10", "3.000", "1,000", "80"]
     assert rows[1].split()[:4] == ["peer-2", *named(SECOND).split(), "up"]
-    assert rows[-2].endswith("2.750 nats per byte")
+    assert rows[-2].endswith("2.750 nats per token")
     assert rows[-1] == "something happened"
 
 

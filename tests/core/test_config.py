@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -115,6 +116,33 @@ def test_the_document_reads_back_as_the_same_run() -> None:
     assert json.loads(run.document())["outer"] == {"lr": 0.6, "momentum": 0.9}
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"overlap": {"fragments": 5}}, "the model has 4 blocks, .* take 4 fragments at most"),
+        ({"inner_steps": 2, "overlap": {"fragments": 3}, "rounds": 9}, "a round has a step at least"),
+        ({"overlap": {"fragments": 3}}, "rounds is 10, but has to be a multiple .* = 3, .* take 9 or 12"),
+        ({"rounds": 2, "overlap": {"fragments": 3}}, "take 3$"),
+        ({"overlap": {"delay_steps": 20}}, "has to be less than the 20 steps between two exchanges"),
+        ({"overlap": {"fragments": 2, "delay_steps": 10}}, "less than the 10 steps"),
+        ({"inner_steps": 1, "overlap": {"delay_steps": 1}}, "less than the 1 steps"),
+    ],
+    ids=str,
+)
+def test_an_overlap_that_does_not_fit_its_run_is_refused_with_a_way_out(
+    changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        RunConfig.model_validate(changes)
+    assert re.search(said, caught.value.errors()[0]["msg"])
+
+
+def test_a_run_without_overlap_has_the_digest_that_it_had_before_there_was_any() -> None:
+    spelled = RunConfig.model_validate({"overlap": {"fragments": 1, "delay_steps": 0}})
+    assert spelled.digest() == RunConfig().digest()
+    assert RunConfig.model_validate_json(RunConfig().document()) == RunConfig()
+
+
 def test_every_parameter_of_a_run_is_in_its_digest() -> None:
     changes: list[dict[str, Any]] = [
         {"name": "other"},
@@ -126,6 +154,7 @@ def test_every_parameter_of_a_run_is_in_its_digest() -> None:
         {"inner": {"clip_norm": None}},
         {"outer": {"lr": 0.5}},
         {"codec": "fp32"},
+        {"overlap": {"fragments": 2}},
         {"quorum": {"min_members": 3}},
         {"pace": {"lease_s": 9}},
     ]

@@ -129,7 +129,16 @@ def test_departures_are_noticed_to_the_second_and_taken_back(standing: Standing)
     assert set(standing.departed(patience + 10)) == others
     standing.notice(heartbeat(OTHER).model_copy(update={"seq": 2}), b"", patience + 11)
     assert set(standing.departed(patience + 11)) == others - {OTHER}
-    standing.stood_still(patience)
+    standing.stood_still(patience, patience + 12)
     assert standing.departed(patience + 12) == ()
     standing.move_to(next_state(RUN, GENESIS, [STRANGER]), patience + 12)
     assert set(standing.departed(2 * patience)) == {STRANGER.peer_id}
+
+
+def test_what_was_read_on_waking_was_not_seen_later_than_that(standing: Standing) -> None:
+    # A dead peer's last heartbeat, read after an hour's sleep, must not keep it alive for another hour.
+    woke = 3600.0
+    standing.notice(heartbeat(OTHER), b"", woke)
+    standing.stood_still(woke, woke)
+    assert set(standing.live(woke)) == {OTHER}
+    assert not standing.live(woke + RUN.pace.lease_s)

@@ -15,7 +15,7 @@ from paceline.learning.outer import OuterState
 from paceline.ledger import Ledger
 from paceline.peer.folders import StateFolder
 from tests.core.history import run_of
-from tests.federation.past import KEYS, MODEL, RUN, Past
+from tests.federation.past import KEYS, MODEL, RUN, STREAMED, Past
 
 
 @pytest.fixture
@@ -38,6 +38,18 @@ def test_each_rounds_mean_comes_back_with_its_commit(folders: list[StateFolder],
         assert committed.state == past.states[round_id]
         assert committed.losses == {key.peer_id: 2.5 for key in KEYS[:2]}
         np.testing.assert_allclose(mean, past.means[round_id - 1], rtol=1e-5, atol=1e-6)
+
+
+def test_of_a_round_that_exchanged_a_fragment_the_mean_of_that_fragment_comes_back(
+    folders: list[StateFolder], tmp_path: Path
+) -> None:
+    past, follower = Past(4, STREAMED), Follower(STREAMED, folders, tmp_path / "kept")
+    for round_id in range(1, 5):
+        past.commit(round_id, *folders)
+        follower.look()
+        _, mean = follower.take(round_id)
+        np.testing.assert_allclose(mean, past.means[round_id - 1], rtol=1e-5, atol=1e-6)
+        assert (mean == 0).any() and mean.any()  # momentum of the other fragment is not taken for a mean
 
 
 def test_without_momentum_the_mean_comes_back_to_the_bit(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 
 from paceline.core.config import (
     AdamWConfig,
+    CodecName,
     GptConfig,
     InnerConfig,
     NodeConfig,
@@ -28,6 +30,7 @@ from paceline.federation.local import LocalTrainingProvider
 from paceline.federation.models import FederatedNode, GlobalState, LocalUpdate, TrainingConfig
 from paceline.learning import checkpoint
 from paceline.learning.aggregate import weighted_mean
+from paceline.learning.codecs import make_codec
 from paceline.learning.data import open_corpus
 from paceline.learning.flat import Flat, FlatView
 from paceline.learning.inner import InnerTrainer, evaluate, resolve_device
@@ -61,6 +64,7 @@ def recipe(place: Path) -> SwarmConfig:
         rounds=ROUNDS,
         expected_peers=NODES,
         model=MODEL,
+        codec="fp32",
         inner=InnerConfig(optimizer=AdamWConfig(lr=1e-2), schedule=ScheduleConfig(warmup_steps=2)),
     )
     node = NodeConfig(
@@ -143,30 +147,54 @@ def updates_of(provider: LocalTrainingProvider, round_id: int = 1) -> list[Local
     return provider.get_updates(round_id, GlobalState(round_id=round_id - 1), provider.nodes)
 
 
-def test_it_is_diloco_as_written_by_hand(recipe: SwarmConfig, trained: Watched) -> None:
-    run, node = recipe.run, recipe.node
+@pytest.mark.parametrize("name", get_args(CodecName))
+def test_what_a_codec_loses_is_lost_here_as_in_a_swarm(name: CodecName, recipe: SwarmConfig) -> None:
+    node = recipe.node
+    run = RunConfig.model_validate(recipe.run.model_dump() | {"codec": name})
     corpus = open_corpus(node.data, node.cache_dir, seq_len=MODEL.seq_len)
-    device = resolve_device(node.device)
+    device, codec = resolve_device(node.device), make_codec(name)
     models = [build_model(MODEL, run.seed) for _ in range(NODES)]
     trainers = [InnerTrainer(model, run, node, device) for model in models]
     anchor = np.empty(num_parameters(MODEL), np.float32)
     FlatView(models[0]).read(anchor)
     outer = OuterState(anchor, np.zeros_like(anchor), run.outer)
+    owed = [np.zeros_like(anchor) for _ in range(NODES)]
+    with Watched(recipe.model_copy(update={"run": run})) as provider:
+        DiLoCoCoordinator().run_training(config_of(recipe), provider.nodes, provider)
     for round_id in range(1, ROUNDS + 1):
-        pseudo_gradients: list[Flat] = []
-        for number, (model, trainer) in enumerate(zip(models, trainers, strict=True), start=1):
+        sent: list[Flat] = []
+        for number, (model, trainer) in enumerate(zip(models, trainers, strict=True)):
             FlatView(model).write(outer.anchor)
-            stream = corpus.stream(run.seed, f"node-{number:03d}", round_id)
+            stream = corpus.stream(run.seed, f"node-{number + 1:03d}", round_id)
             for step in range(STEPS):
                 trainer.step([stream.batch(BATCH, MODEL.seq_len)], (round_id - 1) * STEPS + step)
             local = np.empty_like(anchor)
             FlatView(model).read(local)
-            pseudo_gradients.append(outer.anchor - local)
-        digests = outer.apply(weighted_mean(pseudo_gradients, (1,) * NODES))
-        assert set(trained.stood_on[round_id].values()) == {digests}
+            due = outer.anchor - local + np.float32(codec.feedback or 0) * owed[number]
+            sent.append(codec.decode(codec.encode(due), due.size))
+            owed[number] = due - sent[-1]
+        mean = weighted_mean(sent, (1,) * NODES)
+        digests = outer.apply(codec.back.decode(codec.back.encode(mean), mean.size))
+        assert set(provider.stood_on[round_id].values()) == {digests}
     FlatView(models[0]).write(outer.anchor)
     held_out = corpus.held_out_batches(node.eval_batches, BATCH, MODEL.seq_len)
-    assert trained.val_loss == evaluate(models[0], held_out, device)
+    assert provider.val_loss == evaluate(models[0], held_out, device)
+
+
+def test_nodes_that_were_left_out_of_the_mean_owe_what_they_owed_before(recipe: SwarmConfig) -> None:
+    run = recipe.run.model_copy(update={"codec": "topk"})
+    left_out: list[LocalUpdate] = []
+    none_left: list[LocalUpdate] = []
+    for told, later in ((["node-001"], left_out), ([f"node-{n:03d}" for n in (1, 2, 3)], none_left)):
+        with LocalTrainingProvider(recipe.model_copy(update={"run": run})) as provider:
+            state = DiLoCoCoordinator().run_round(GlobalState(round_id=0), updates_of(provider))
+            provider.receive_state(state.model_copy(update={"participating_nodes": told}), provider.nodes)
+            later.extend(updates_of(provider, round_id=2))
+    same = [
+        all(np.array_equal(one.gradients[name], other.gradients[name]) for name in one.gradients)
+        for one, other in zip(left_out, none_left, strict=True)
+    ]
+    assert same == [True, False, False]
 
 
 def test_the_coordinator_holds_the_mean_by_parameter_name(trained: Watched) -> None:

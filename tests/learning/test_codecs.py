@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
@@ -201,7 +202,7 @@ def test_a_payload_looks_as_its_format_says(codec: Codec, values: Flat, golden: 
         (Int4Codec(), "cd3d 87 f1", [205 * 7, -205 * 8, 205, -205]),
         (Int2Codec(), "cd3d 4940 e4", [205, 201 * 32, -205, -201 * 32]),
         (TopkCodec(), "cd3d 4940 0200 03", [0, 0, -201 * 32, 0]),
-        (UnionCodec(), "01 0200 cd3d 01 30 00 7f ff", [0, 205 * 127, 0, -205]),
+        (UnionCodec(), "01 0200 cd3d 01 30 00 7f ff", [0, 205 * 127, 0, -205, *[0] * 5]),
     ],
     ids=lambda value: value.name if isinstance(value, Codec) else "",
 )
@@ -360,6 +361,14 @@ def test_a_bomb_of_a_sparse_mean_is_refused_before_anything_is_allocated() -> No
     assert room_taken(UnionCodec(), bomb, n) < 20_000
 
 
+def test_a_sparse_mean_that_is_longer_than_a_dense_one_is_refused() -> None:
+    n, codec = 8192, UnionCodec()
+    all_kept = b"\x01" + (4096).to_bytes(2, "little") * 2 + bytes(4) + bytes(12 * n // 8) + bytes(n)
+    with pytest.raises(BadPayload, match="would hold everything"):
+        codec.decode(all_kept, n)
+    assert room_taken(codec, all_kept, n) < 20_000
+
+
 @ALL
 def test_decoding_takes_no_more_room_than_the_values_owed_allow(codec: Codec) -> None:
     n = 1 << 18
@@ -439,3 +448,14 @@ class Trusting(Int4Codec):
 def test_a_codec_that_does_not_give_back_what_it_was_given_fails_its_self_test(codec: Codec) -> None:
     with pytest.raises(PacelineError, match=f"{codec.name} codec fails its self-test"):
         self_test(codec)
+
+
+def test_a_process_that_takes_the_smallest_numbers_for_zero_is_refused() -> None:
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor can't switch them off")
+    try:
+        with pytest.raises(PacelineError, match="flush to zero"):
+            self_test(make_codec("fp32"))
+    finally:
+        torch.set_flush_denormal(False)
+    self_test(make_codec("fp32"))

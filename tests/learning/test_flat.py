@@ -52,22 +52,6 @@ def test_a_read_only_vector_is_written_without_a_warning(model: Gpt) -> None:
     assert np.array_equal(read(model), flat)
 
 
-def test_the_pseudo_gradient_is_anchor_minus_local(model: Gpt) -> None:
-    local = read(model)
-    anchor = np.random.default_rng(1).standard_normal(local.size, np.float32)
-    kept, out = anchor.copy(), np.full_like(anchor, np.nan)
-    FlatView(model).pseudo_gradient(anchor, out)
-    assert np.array_equal(out, anchor - local)
-    assert np.array_equal(anchor, kept)
-    assert np.array_equal(read(model), local)
-
-
-def test_a_pseudo_gradient_never_overwrites_the_anchor(model: Gpt) -> None:
-    flat = read(model)
-    with pytest.raises(ValueError, match="overwrite the anchor"):
-        FlatView(model).pseudo_gradient(flat, flat)
-
-
 def test_named_parts_are_views_in_the_shapes_of_the_parameters(model: Gpt) -> None:
     view, flat = FlatView(model), read(model)
     named = view.named(flat)
@@ -90,14 +74,13 @@ def test_a_vector_of_the_wrong_kind_is_refused(wrong: np.ndarray) -> None:
 def test_a_parameter_at_a_time_is_copied_never_the_whole_model() -> None:
     model = build_model(GptConfig(dim=64, layers=4, heads=2), 0)
     view = FlatView(model)
-    flat, out = read(model), read(model)
+    flat = read(model)
     frozen = flat.copy()
     frozen.flags.writeable = False
     largest = max(part.nbytes for part in view.named(flat).values())
     tracemalloc.start()
     try:
         view.read(flat)
-        view.pseudo_gradient(frozen, out)
         view.write(frozen)
         _, peak = tracemalloc.get_traced_memory()
     finally:

@@ -32,7 +32,7 @@ def test_a_staged_result_is_on_the_disk_when_this_returns(tmp_path: Path, model:
     state, average = make_state(model)
     before = state.digests()
     path = tmp_path / "new" / "staged-round-000003.safetensors"
-    info = stage(path, state, average, run_id="r", round_id=3, model=model)
+    info = stage(path, state.steps(average), run_id="r", round_id=3, model=model)
     assert state.digests() == before
     staged = load(path)
     assert staged.info == info
@@ -46,7 +46,7 @@ def test_staging_copies_no_whole_vector(tmp_path: Path) -> None:
     state, average = make_state(LARGE)
     tracemalloc.start()
     try:
-        stage(tmp_path / "staged.safetensors", state, average, run_id="r", round_id=1, model=LARGE)
+        stage(tmp_path / "staged.safetensors", state.steps(average), run_id="r", round_id=1, model=LARGE)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -65,7 +65,7 @@ def test_a_result_that_cannot_be_staged_leaves_nothing_behind(tmp_path: Path, re
         try:
             if reason == "disk":
                 resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limit[1]))
-            stage(path, state, average, run_id="r", round_id=1, model=TINY)
+            stage(path, state.steps(average), run_id="r", round_id=1, model=TINY)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert list(tmp_path.iterdir()) == []

@@ -25,7 +25,9 @@ from paceline.core.config import (
     SwarmConfig,
 )
 from paceline.core.events import CoordinatorChanged, Event, PeerStarted, RoundCommitted
-from paceline.ledger import VerifiedLog, verify
+from paceline.core.records import CommitRecord, GlobalState
+from paceline.core.wire import unseal
+from paceline.ledger import LogReader, VerifiedLog, verify
 from paceline.peer.child import Child
 from paceline.peer.compose import create_run
 from paceline.peer.folders import RunFolder, StateFolder
@@ -152,6 +154,14 @@ def live_swarm(
 
 def seed_address(swarm: LiveSwarm) -> str:
     return load_handout(swarm.folder.handout).seeds[0]
+
+
+def commits_in(log: Path) -> list[GlobalState]:
+    """What a run log commits, round after round."""
+    reader = LogReader(log)
+    records = [unseal(link.commit) for link in reader.links(0, 256)]
+    reader.close()
+    return [record.state for record in records if isinstance(record, CommitRecord)]
 
 
 def descendants(pid: int) -> set[int]:

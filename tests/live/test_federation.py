@@ -17,8 +17,6 @@ import torch
 from paceline.core.config import SwarmConfig
 from paceline.core.credits import fold
 from paceline.core.events import Event, RoundCommitted, StateFetched
-from paceline.core.records import CommitRecord
-from paceline.core.wire import unseal
 from paceline.federation.coordinator import DiLoCoCoordinator
 from paceline.federation.local import LocalTrainingProvider
 from paceline.federation.models import FederatedNode, GlobalState, LocalUpdate, TrainingConfig, TrainingResult
@@ -28,10 +26,10 @@ from paceline.learning.checkpoint import load, newest
 from paceline.learning.flat import FlatView
 from paceline.learning.model import build_model
 from paceline.learning.outer import OuterState
-from paceline.ledger import LogReader, VerifiedLog, verify
+from paceline.ledger import VerifiedLog, verify
 from paceline.peer.folders import RunFolder, StateFolder
 from paceline.peer.tail import EventTail
-from tests.live.swarms import PATIENCE_S, children_of, descendants, small_node, small_run
+from tests.live.swarms import PATIENCE_S, children_of, commits_in, descendants, small_node, small_run
 
 pytestmark = pytest.mark.live
 PEERS, ROUNDS = 4, 6
@@ -58,13 +56,6 @@ def config_of(swarm: SwarmConfig, rounds: int = ROUNDS) -> TrainingConfig:
 
 def states_of(folder: Path) -> dict[str, StateFolder]:
     return {path.name: StateFolder(path) for path in sorted(folder.glob("peer-*"))}
-
-
-def commits_in(log: Path) -> list[GlobalState]:
-    reader = LogReader(log)
-    records = [unseal(link.commit) for link in reader.links(0, 256)]
-    reader.close()
-    return [record.state for record in records if isinstance(record, CommitRecord)]
 
 
 def until_gone(pids: set[int]) -> None:
@@ -223,7 +214,7 @@ def test_training_in_process_ends_within_5_percent_of_the_live_swarm(
 ) -> None:
     live, local = driven.provider.val_loss, in_process.val_loss
     assert live is not None and local is not None
-    print(f"validation loss of the live swarm {live:.4f}, in process {local:.4f} nats per byte")
+    print(f"validation loss of the live swarm {live:.4f}, in process {local:.4f} nats per token")
     assert local == pytest.approx(live, rel=0.05)
 
 

@@ -31,7 +31,7 @@ from tests.network.reduce_program import values
 
 NUM_ELEMENTS = 1000
 PART_ELEMENTS = 16
-LIMITS = {"start_s": 15.0, "stall_s": 10.0, "total_s": 120.0}
+LIMITS: dict[str, Any] = {"start_s": 15.0, "stall_s": 10.0, "total_s": 120.0}
 """No more than a busy machine needs; a test of a limit sets its own."""
 
 

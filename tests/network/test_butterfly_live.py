@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,8 +140,8 @@ def dht() -> Iterator[PeerDht]:
         yield started
 
 
-def _alone(dht: PeerDht, **limits: float) -> ReduceOrder:
-    given = {"start_s": 5.0, "stall_s": 5.0, "total_s": 20.0, **limits}
+def _alone(dht: PeerDht, **limits: Any) -> ReduceOrder:
+    given: dict[str, Any] = {"start_s": 5.0, "stall_s": 5.0, "total_s": 20.0, **limits}
     return ReduceOrder(secrets.token_hex(32), (dht.peer_id.to_base58(),), (1,), **given)
 
 
@@ -165,6 +166,15 @@ def test_a_member_alone_gets_its_own_values_back(dht: PeerDht) -> None:
         averager.buffer[:] = np.arange(10)
         assert averager.reduce(_alone(dht)).complete
         assert averager.buffer.tolist() == list(range(10))
+
+
+def test_a_reduce_of_some_values_leaves_the_rest_of_the_buffer_alone(dht: PeerDht) -> None:
+    with _averager(dht) as averager:
+        averager.buffer[:] = np.arange(10)
+        assert averager.reduce(_alone(dht, num_elements=4)).complete
+        assert averager.buffer.tolist() == list(range(10))
+        with pytest.raises(ValueError, match="11 values to average in a buffer of 10"):
+            averager.reduce(_alone(dht, num_elements=11))
 
 
 def test_a_reduce_ends_within_its_time_limit_whatever_happens(

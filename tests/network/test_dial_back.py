@@ -28,11 +28,13 @@ WORD = b"sixteen letters!"
 HERE = "/ip4/127.0.0.1/tcp/40001"
 
 
-async def ask(server: DialBackServer, *sent: bytes, address: str = HERE) -> DialledBack | None:
-    """Hand bytes to a server as a stream from an address; None when it hangs up without an answer."""
+async def ask(
+    server: DialBackServer, *sent: bytes, address: str = HERE, peer: str = ""
+) -> DialledBack | None:
+    """Hand a server bytes as a stream from a peer at an address; None when it hangs up without an answer."""
     near, far = socket.socketpair()
     reader, writer = await asyncio.open_connection(sock=near)
-    info: Any = SimpleNamespace(addr=address)
+    info: Any = SimpleNamespace(addr=address, peer_id=peer or f"the peer at {address}")
     serving = asyncio.create_task(server.take(info, *await asyncio.open_connection(sock=far)))
     try:
         for piece in sent:
@@ -124,6 +126,53 @@ def test_who_comes_over_a_relay_is_not_dialled() -> None:
             answer = await ask(DialBackServer(), question(port), address=relayed)
             assert answer is not None
             assert (answer.outcome, answer.host, heard) == ("declined", "", [])
+
+    run(claim)
+
+
+@pytest.mark.parametrize(
+    ("address", "peer", "is_again"),
+    [
+        ("/ip6/2001:db8::1/tcp/1", "other", True),
+        ("/ip6/2001:db8::beef:2/tcp/1", "other", True),  # the same holder's
+        ("/ip6/2001:db8:0:1::1/tcp/1", "other", False),
+        ("/ip4/127.0.0.2/tcp/1", "somebody", True),
+        ("/ip4/127.0.0.2/tcp/1", "other", False),
+    ],
+)
+def test_an_asker_is_not_dialled_again_under_another_name_or_address(
+    address: str, peer: str, is_again: bool
+) -> None:
+    async def claim() -> None:
+        server = DialBackServer(clock=lambda: 100.0, dial_s=0.5)
+        await ask(server, question(40_000), address="/ip6/2001:db8::1/tcp/1", peer="somebody")
+        answer = await ask(server, question(40_000), address=address, peer=peer)
+        assert answer is not None
+        assert (answer.outcome == "declined") == is_again
+
+    run(claim)
+
+
+@pytest.mark.parametrize(
+    "mine",
+    [
+        [("somebody", f"/ip4/127.0.0.{number}/tcp/1") for number in range(2, 8)],
+        [(f"identity {number}", "/ip4/127.0.0.2/tcp/1") for number in range(6)],
+    ],
+    ids=["from many addresses", "under many names"],
+)
+def test_one_asker_leaves_room_for_others(mine: list[tuple[str, str]]) -> None:
+    async def claim() -> None:
+        server = DialBackServer()
+        waiting = [asyncio.create_task(ask(server, address=place, peer=peer)) for peer, place in mine]
+        await asyncio.wait(waiting, timeout=30, return_when=asyncio.FIRST_COMPLETED)
+        async with speaking(WORD) as (port, _):
+            answer = await ask(server, question(port))
+        assert answer is not None
+        assert answer.outcome == "reached"
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
 
     run(claim)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,17 +16,18 @@ from paceline.peer.learner import Learner
 MODEL = GptConfig(dim=16, layers=1, heads=2, seq_len=16)
 
 
-def learner_with(codec: CodecName, tmp_path: Path) -> Learner:
-    run = RunConfig(model=MODEL, inner_steps=2, codec=codec)
+def learner_with(codec: CodecName, tmp_path: Path, **changes: Any) -> Learner:
+    run = RunConfig.model_validate({"model": MODEL, "inner_steps": 2, "codec": codec, **changes})
     node = NodeConfig(device="cpu", threads=1, batch_size=2, eval_batches=0, cache_dir=tmp_path)
     return Learner(run, node, "peer")
 
 
+def unheard(event: Event) -> None:
+    """Nobody follows these steps."""
+
+
 def train(learner: Learner, round_id: int) -> np.ndarray:
     """Train for a round, and form what would be sent."""
-
-    def unheard(event: Event) -> None:
-        del event
 
     learner.begin_round(round_id)
     for _ in range(2):
@@ -76,6 +78,36 @@ def test_a_peer_that_repairs_itself_owes_nothing(tmp_path: Path) -> None:
     learner.stage(values, path)
     learner.note_sent(values, "plan")
     learner.settle(values, "plan", took_part=True)
-    learner.stand_on(path, learner.first.model_copy(update={"round_id": 1}), keep_inner_state=False)
+    learner.stand_on(path, learner.first.model_copy(update={"round_id": 1}))
     learner.write_pseudo_gradient(values)
     assert not values.any()
+
+
+def test_what_is_owed_of_a_fragment_waits_for_its_next_turn_whatever_is_learned_meanwhile(
+    tmp_path: Path,
+) -> None:
+    halves = {"fragments": 2, "delay_steps": 1}
+    streamed = MODEL.model_copy(update={"layers": 2})
+    learner = learner_with("int2", tmp_path, model=streamed, inner_steps=4, rounds=4, overlap=halves)
+    codec, owed = make_codec("int2"), np.zeros(0, np.float32)
+    for round_id in (1, 2, 3):
+        while learner.progress.inner_step < (4, 2, 1)[round_id - 1]:
+            learner.train(unheard)
+        learner.send()
+        sent = np.empty(learner.fragment.num_elements, np.float32)
+        learner.write_pseudo_gradient(sent)
+        before = learner._feedbacks[learner._number].residual.copy()
+        assert before.any() == (round_id == 3)  # the first fragment's second turn
+        np.testing.assert_array_equal(before, owed if round_id == 3 else np.zeros_like(before))
+        lost = sent - codec.decode(codec.encode(sent), sent.size)
+        learner.train(unheard)
+        buffer = np.zeros_like(sent)
+        learner.note_sent(buffer, f"plan {round_id}")
+        np.testing.assert_array_equal(buffer, lost)
+        learner.settle(buffer, f"plan {round_id}", took_part=True)
+        np.testing.assert_array_equal(learner._feedbacks[learner._number].residual, lost)
+        owed = lost if round_id == 1 else owed
+        path = tmp_path / f"{round_id}.safetensors"
+        learner.stage(np.zeros_like(sent), path)
+        learner.load(path)
+        learner.follow(learner.first.model_copy(update={"round_id": round_id}))

@@ -191,3 +191,49 @@ def test_nobody_waits_for_one_that_can_not_come_before_the_deadline() -> None:
     assert view.waits(10.1)
     view.hear(ME, 10.2, 2)
     assert not view.waits(10.2)
+
+
+def test_one_that_takes_no_step_any_more_is_not_waited_for_though_its_heart_beats() -> None:
+    # Others have stopped early for its sake and train no more: nothing would end this but their full time.
+    view = View()
+    view.hear(FAST, 7.0, 7)
+    view.hear(FAST, 9.0, 9)
+    view.hear(SECOND, 10.0, 10, Phase.WAIT)
+    view.hear(THIRD, 9.5, 2, Phase.WAIT)  # it would have been done at 47.5
+    view.hear(ME, 9.5, 2, Phase.WAIT)
+    lease_s = view.standing.run.pace.lease_s
+    for silent_s in (2.0, 4.0, 6.0, lease_s - 0.5):
+        view.hear(FAST, 9.0 + silent_s, 9)
+        assert view.waits(9.0 + silent_s)
+    for peer in PEERS:
+        view.hear(peer, 9.6 + lease_s, 9 if peer == FAST else 2, Phase.TRAIN if peer == FAST else Phase.WAIT)
+    assert not view.waits(9.6 + lease_s)
+
+
+def test_one_whose_steps_are_long_is_waited_for_between_two_of_them() -> None:
+    view = View()
+    view.hear(FAST, 1.0, 0)
+    view.hear(FAST, 30.0, 1)
+    for now in (45.0, 60.0, 100.0):
+        for peer in PEERS[1:]:
+            view.hear(peer, now, 2, Phase.WAIT)
+        view.hear(FAST, now, 1)
+        assert view.waits(now)
+
+
+def test_a_peer_that_began_slowly_and_will_be_there_in_time_does_not_stop() -> None:
+    view = View()
+    for peer in PEERS[:3]:
+        view.hear(peer, 8.0, 8)  # done at 10
+    view.hear(ME, 8.0, 2)
+    sped_up = Progress(2, 16, 32.0, 2.0)  # a step in a quarter of a second, after a lull: done at 10
+    assert not view.arrivals.is_over(sped_up, view.standing, 8.0)
+    assert not view.arrivals.lags
+
+
+def test_a_peer_that_began_slowly_and_will_be_there_in_time_is_waited_for() -> None:
+    view = View()
+    for peer in PEERS[:3]:
+        view.hear(peer, 10.0, 10, Phase.WAIT)
+    view.hear(ME, 10.0, 6, Phase.TRAIN, samples_per_s=20.0)  # four steps in 1.6 s
+    assert view.waits(10.0)

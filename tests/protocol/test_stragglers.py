@@ -200,3 +200,22 @@ def test_a_slow_peer_is_in_a_hurry_once_it_knows_that_it_lags() -> None:
 
     assert swarm.run(is_committed, 60)
     assert not hurried[0] and any(hurried)
+
+
+@pytest.mark.parametrize("speeds", [[1, 1, 4.3], [1, 1, 20], [1, 1, 1, 20, 20]], ids=str)
+def test_a_peer_that_hangs_costs_a_round_its_lease_and_not_the_time_of_the_slowest(
+    speeds: list[float],
+) -> None:
+    swarm = VirtualSwarm(0, len(speeds), make_run(peer_ids(len(speeds)), rounds=60))
+    hung, *_ = swarm.peers.values()
+    for peer, speed in zip(swarm.peers.values(), speeds, strict=True):
+        peer.speed = speed
+    assert swarm.run(lambda: swarm.height() == 2, 120)
+    trained = hung.machine.trained
+    hung.machine.trained = lambda progress, now: (  # type: ignore[method-assign]
+        trained(progress, now) if progress.inner_step < 10 else None
+    )
+    began = swarm.now
+    assert swarm.run(lambda: swarm.height() == 5, 400)
+    pace = swarm.run_config.pace
+    assert swarm.now - began < 3 * (10 * 0.5 + pace.lease_s + pace.start_s)

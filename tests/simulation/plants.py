@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from paceline.core.actions import Action, Promise
@@ -10,6 +11,7 @@ from paceline.core.config import RunConfig
 from paceline.core.records import CommitRecord, GlobalState, PeerRecord, Phase
 from paceline.core.rounds import RoundMachine, Staged
 from paceline.core.standing import Standing
+from paceline.core.voice import Progress
 
 
 class AppliesBeforeCommit(RoundMachine):
@@ -69,6 +71,16 @@ class ReusesABallot(RoundMachine):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._leadership._promised_before_start = 0
+
+
+class CountsStepsTwice(RoundMachine):
+    """Takes the steps of the round that ended for steps of the next one, too."""
+
+    def applied(self, head: GlobalState, now: float, ahead: Progress | None = None) -> None:
+        if ahead is not None and ahead.inner_step:
+            last = self.progress
+            ahead = replace(ahead, samples=ahead.samples + last.samples)
+        super().applied(head, now, ahead)
 
 
 class ForgetsItsVote(RoundMachine):

@@ -20,6 +20,7 @@ MOST_SEEDS = 1000
         (plants.VotesWithoutDisk, {"votes are on disk"}),
         (plants.ReusesABallot, {"one plan per ballot"}),
         (plants.ForgetsItsVote, {"promises are kept", "one vote per ballot"}),
+        (plants.CountsStepsTwice, {"a step counts once"}),
         (plants.IgnoresVotes, {"one commit per round"}),
         (plants.PromisesTooLate, {"promises are durable"}),
     ],

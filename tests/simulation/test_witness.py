@@ -61,6 +61,15 @@ def said(term: int, vote: Vote | None = None) -> tuple[Record, Disk]:
 
 HONEST = disk(None, 2, commit())
 
+
+def watching() -> Witness:
+    """A witness that has seen everybody train for one round."""
+    witness = Witness(GENESIS)
+    for member in MEMBERS:
+        witness.trained(member, 8)
+    return witness
+
+
 PUBLISHED: dict[str, tuple[str, list[tuple[Record, Disk]]]] = {
     "another commit": (
         "one commit per round",
@@ -100,7 +109,7 @@ def test_what_a_peer_publishes_is_held_against_all_it_has_said(case: str) -> Non
 
 
 def test_a_peer_that_applies_another_commit_is_caught() -> None:
-    witness = Witness(GENESIS)
+    witness = watching()
     witness.applied(ME, HONEST)
     with pytest.raises(Violation, match="one commit per round"):
         witness.applied(MEMBERS[1], disk(None, 2, commit(9)))
@@ -119,6 +128,15 @@ def test_credits_that_are_counted_otherwise_are_caught() -> None:
         Witness(GENESIS).applied(ME, wrong)
 
 
+def test_a_step_that_is_credited_twice_is_caught() -> None:
+    witness, second = watching(), commit(8, commit())
+    witness.applied(ME, HONEST)
+    for member in MEMBERS[1:]:
+        witness.trained(member, 8)
+    with pytest.raises(Violation, match="a step counts once"):
+        witness.applied(ME, disk(None, 2, commit(), second))
+
+
 def test_credits_that_shrink_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     # All count alike, and yet wrongly: whoever is not in the last commit is forgotten.
     def forgets(commits: list[GlobalState]) -> dict[str, int]:
@@ -129,7 +147,7 @@ def test_credits_that_shrink_are_caught(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("paceline.simulate.disk.fold", forgets)
     first = commit()
     second = commit(8, first).model_copy(update={"participating_nodes": list(MEMBERS[1:]), "samples": [8, 8]})
-    witness = Witness(GENESIS)
+    witness = watching()
     witness.applied(ME, disk(None, 2, first))
     with pytest.raises(Violation, match="credits never shrink"):
         witness.applied(ME, disk(None, 2, first, second))

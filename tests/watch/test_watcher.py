@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -11,14 +14,18 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from paceline.core.config import PaceConfig, QuorumConfig, RunConfig
-from paceline.core.errors import ConfigError, JoinError, PacelineError
+from paceline.core.errors import ConfigError, JoinError, ProcessDied
 from paceline.core.proof import prove
 from paceline.core.records import Record, RunRecord
+from paceline.core.signing import SigningKey
 from paceline.network.identity import load_or_create
 from paceline.telemetry import Health, MetricsServer
+from paceline.watch.notice import notice
 from paceline.watch.picture import PeerView, Picture
+from paceline.watch.sighting import Sighting
+from paceline.watch.verdict import verdict
 from paceline.watch.watcher import Watcher
-from tests.core.history import commit_of, genesis_of, next_state, receipt_of
+from tests.core.history import commit_of, genesis_of, next_state, receipt_of, run_of
 from tests.network.boards import BoardPeer, Boards, boards, until
 from tests.watch.statements import beat
 
@@ -53,6 +60,11 @@ class Crowd:
         self._started.seeds = [place for other, place in self.places.items() if other != number]
         self.peers[number] = self._start(number, listen)
         self.peers[number].board = self.peers[number].view(run_id=self.run.run_id)
+
+    def begin_again(self) -> None:
+        """The first where it was, after all were killed."""
+        self._started.seeds = []
+        self.peers[0] = self._start(0, self.places[0].partition("/p2p/")[0])
 
     @property
     def address(self) -> str:
@@ -226,19 +238,73 @@ def test_a_history_in_use_is_refused_and_the_network_let_go(crowd: Crowd, tmp_pa
         assert watcher.trouble == ""
 
 
-def test_a_watch_whose_network_died_says_so(crowd: Crowd) -> None:
+@pytest.mark.parametrize("how", ["the process is killed", "the daemon is killed", "it does not answer"])
+def test_a_watch_whose_network_died_starts_it_again_and_takes_nobody_for_lost_meanwhile(
+    crowd: Crowd, how: str
+) -> None:
+    crowd.beat(0)
+    crowd.beat(1)
+    with Watcher(crowd.address) as watcher:
+        until(lambda: stands(watcher, crowd.id(0)) == stands(watcher, crowd.id(1)) == "train")
+        pid = watcher._sighting.lookout.dht.pid
+        assert pid is not None
+        stop_network(pid, how)
+        seen = set[str]()
+
+        def is_back() -> bool:
+            for number in range(2):
+                crowd.beat(number, phase="wait")
+            picture = watcher.picture()
+            if picture.blind_since is not None:
+                seen.update(view.standing for view in picture.peers)
+                assert verdict(picture).word == "The monitor is blind"
+                assert notice(picture).startswith("This observer itself has been cut off")
+            return picture.blind_since is None and stands(watcher, crowd.id(1)) == "wait"
+
+        until(lambda: watcher.picture().blind_since is not None)
+        until(is_back)
+        assert seen <= {"train", "wait"}
+        assert watcher._sighting.lookout.dht.pid != pid
+        assert watcher.trouble == ""
+        digest = crowd.commit()
+        until(lambda: watcher.picture().rounds_committed == 1)
+        assert watcher.picture().rounds[0].digest == digest
+
+
+def stop_network(pid: int, how: str) -> None:
+    if how == "the process is killed":
+        os.kill(pid, signal.SIGKILL)
+    elif how == "it does not answer":
+        os.kill(pid, signal.SIGSTOP)
+    else:
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGKILL)
+
+
+def test_a_connection_that_cant_be_opened_is_tried_again_with_growing_patience() -> None:
+    key = SigningKey.from_seed(b"nobody" + bytes(26))
+    sighting = Sighting(f"/ip4/127.0.0.1/tcp/1/p2p/{key.peer_id}")
+    sighting.run = run_of([key])
+    waits = [sighting.lose(ProcessDied("DHT"))]
+    assert not sighting.regain((), time.monotonic())  # it is not time yet
+    assert sighting.cause == ProcessDied("DHT").cause
+    for _ in range(2):
+        assert not sighting.regain((), time.monotonic() + 100)
+        assert "no seed answered" in sighting.cause
+    waits.append(sighting.lose(ProcessDied("DHT")))
+    assert waits == [1.0, 8.0]
+
+
+def test_a_watch_whose_swarm_is_gone_with_its_network_keeps_trying(crowd: Crowd) -> None:
     crowd.beat(0)
     with Watcher(crowd.address) as watcher:
-        watcher.changed(0, 60.0)
-        watcher._lookout.dht.kill()
-
-        def raises() -> bool:
-            try:
-                watcher.changed(1 << 40, 0.1)
-            except PacelineError as error:
-                return "start" in error.remedy
-            return False
-
-        until(raises)
-        with pytest.raises(PacelineError):
-            watcher.picture()
+        until(lambda: stands(watcher, crowd.id(0)) == "train")
+        for each in crowd.peers:
+            each.kill()
+        pid = watcher._sighting.lookout.dht.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: "no seed answered" in watcher.trouble)
+        assert watcher.picture().blind_since is not None
+        crowd.begin_again()
+        until(lambda: watcher.picture().blind_since is None)

@@ -46,6 +46,8 @@ def test_every_part_of_the_page_shows_what_the_picture_says(live: str, visit: Vi
     assert sorted(seen.texts("#peers-body .name b")) == sorted(peer.nickname for peer in picture.peers)
     assert seen.text("#peers-body [data-front] b") == nickname(run.heir)
     assert seen.page.locator("#losses-plot canvas").count() == 1
+    assert seen.text("#losses-title") == "Loss per round in nats per token"
+    assert seen.text("[data-stat=loss] .unit") == "nats/token"
     assert seen.text("#losses-readout").startswith("round 22 · mean 1.805 · validation 1.787 · peers ")
     assert seen.page.locator(".lane").count() == len(picture.peers)
     for phase in ("train", "wait", "reduce", "attest", "apply", "lost"):
@@ -199,7 +201,14 @@ def test_nothing_is_wider_than_the_screen(live: str, visit: Visitor, width: int)
 def test_everything_has_a_name_for_those_who_listen(live: str, visit: Visitor) -> None:
     page = visit().open(live).page
     assert page.get_by_role("banner").count() == page.get_by_role("main").count() == 1
-    for name in ("Loss per round", "Where the time goes", "Peers", "The ring", "Bytes sent", "The chain"):
+    for name in (
+        "Loss per round in nats per token",
+        "Where the time goes",
+        "Peers",
+        "The ring",
+        "Bytes sent",
+        "The chain",
+    ):
         assert page.get_by_role("region", name=name, exact=True).count() == 1, name
     table = page.get_by_role("table", name="Peers")
     assert table.get_by_role("row").count() == 9

@@ -95,6 +95,7 @@ def test_the_dashboard_shows_most_of_what_is_scraped() -> None:
         "paceline_swarm_last_commit_timestamp_seconds",
         "paceline_swarm_last_heard_age_seconds",
         "paceline_swarm_watch_age_seconds",
+        "paceline_swarm_watch_blind",
         "paceline_swarm_commit_wait_seconds",
         "paceline_swarm_stalled_after_seconds",
         "paceline_swarm_peer_sent_bytes_total",

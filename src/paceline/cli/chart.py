@@ -28,13 +28,13 @@ def draw_losses(progress: Progress, path: Path) -> None:
         axes.plot(xs, ys, linewidth=0.8, alpha=0.5, label=progress.riders[name].called)
     measured = sorted(progress.val_losses.items())
     if measured:
-        ends = [round_id * progress.run.inner_steps for round_id, _ in measured]
+        ends = [progress.run.timetable.ends_at(round_id) for round_id, _ in measured]
         axes.plot(
             ends, [loss for _, loss in measured], "o-", color="black", linewidth=1.6, label="validation"
         )
     axes.axhline(_UNIFORM, linestyle=":", color="grey", label="knows nothing (ln 256)")
-    axes.set_xlabel(f"inner steps per peer (a round is {progress.run.inner_steps})")
-    axes.set_ylabel("loss, nats per byte")
+    axes.set_xlabel(f"inner steps per peer (everything is exchanged every {progress.run.inner_steps})")
+    axes.set_ylabel("loss, nats per token")
     axes.set_title(progress.run.run_id)
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)

@@ -107,7 +107,7 @@ def _leads(rider: Rider, progress: Progress) -> bool:
 
 
 def _cells(rider: Rider, progress: Progress, bar_width: int) -> dict[str, RenderableType]:
-    total = progress.run.inner_steps
+    total = progress.run.timetable.steps_of(max(1, rider.round_id))
     return {
         "phase": Text(rider.phase, style="red" if rider.ended else ""),
         "round": str(rider.round_id or "–"),
@@ -124,7 +124,7 @@ def _losses(progress: Progress) -> Text:
     if progress.val_losses:
         text.append("\nvalidation ").append(sparkline(list(progress.val_losses.values())), "magenta")
         last = progress.val_losses[max(progress.val_losses)]
-        text.append(f" {last:.3f} nats per byte")
+        text.append(f" {last:.3f} nats per token")
     return text
 
 

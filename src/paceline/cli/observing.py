@@ -100,7 +100,9 @@ def _stay(source: Source, stopping: Stopping) -> None:
         version = source.changed(version, _LOOK_S)
         trouble = getattr(source, "trouble", "")
         if trouble and trouble != told:
-            complain(f"the history can't be written: {trouble}")
+            complain(trouble)
+        elif told and not trouble:
+            complain("that is over: the monitor is well again")
         told = trouble
 
 

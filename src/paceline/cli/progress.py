@@ -78,7 +78,7 @@ class Progress:
         front: Peer id of the coordinator, of the latest term that anybody saw.
         term: That term.
         losses: Training loss of every committed round, nats per token.
-        val_losses: Validation loss by commit, nats per byte; 0 is the start.
+        val_losses: Validation loss by commit, nats per token; 0 is the start.
         steps: For each peer, pairs of global inner step and loss.
         voided: Every attempt given up, as round and attempt.
         members: Size of the last committed roster.
@@ -104,7 +104,7 @@ class Progress:
         self.riders[name] = self.riders[name].after(event)
         match event:
             case events.StepDone():
-                step = (event.round_id - 1) * self.run.inner_steps + event.inner_step
+                step = self.run.timetable.ends_at(event.round_id - 1) + event.inner_step
                 self.steps.setdefault(name, []).append((step, event.loss))
             case events.RoundCommitted():
                 self.losses.setdefault(event.round_id, event.loss)
@@ -157,9 +157,10 @@ def _stepped(rider: Rider, event: events.StepDone) -> Rider:
     smooth = (
         speed if not rider.tokens_per_s else rider.tokens_per_s + _SMOOTHING * (speed - rider.tokens_per_s)
     )
-    return replace(
-        rider, round_id=event.round_id, inner_step=event.inner_step, loss=event.loss, tokens_per_s=smooth
-    )
+    rider = replace(rider, loss=event.loss, tokens_per_s=smooth)
+    if event.ahead:
+        return rider
+    return replace(rider, round_id=event.round_id, inner_step=event.inner_step)
 
 
 def _changed(rider: Rider, event: events.PhaseChanged) -> Rider:

@@ -37,9 +37,9 @@ class RunSummary(Frozen):
     peers: int
     """Peers started."""
     val_loss_before: float | None
-    """Validation loss of the first weights, nats per byte."""
+    """Validation loss of the first weights, nats per token."""
     val_loss_after: float | None
-    """Validation loss of the last committed anchor, nats per byte."""
+    """Validation loss of the last committed anchor, nats per token."""
     train_loss: float | None
     """Training loss of the last committed round, nats per token."""
     rounds_committed: int
@@ -107,7 +107,7 @@ def summarise(progress: Progress, folder: RunFolder, seconds: float) -> RunSumma
         rounds_committed=rounds,
         attempts_voided=len(progress.voided),
         bytes_sent={rider.name: rider.bytes_out for rider in riders},
-        bytes_synchronous=synchronous_bytes(len(riders), parameters, rounds * progress.run.inner_steps),
+        bytes_synchronous=synchronous_bytes(len(riders), parameters, progress.run.timetable.ends_at(rounds)),
         credits=longest.credits if longest is not None else {},
         head_digest=longest.head_digest if longest is not None else "",
         ended_early={rider.name: rider.ended for rider in riders if rider.ended},
@@ -184,4 +184,4 @@ def _validation(summary: RunSummary) -> str:
     before, after = summary.val_loss_before, summary.val_loss_after
     if before is None or after is None:
         return "not measured"
-    return f"{before:.3f} → {after:.3f} nats per byte ({after / before - 1:+.0%})"
+    return f"{before:.3f} → {after:.3f} nats per token ({after / before - 1:+.0%})"

@@ -59,10 +59,10 @@ def headline(view: SwarmView) -> list[str]:
     """
     run, head = view.run, view.head
     front = f"{named(view.coordinator)} (term {view.term})" if view.coordinator else "nobody yet"
-    done = head.round_id if head is not None else 0
+    current = min((head.round_id if head is not None else 0) + 1, run.rounds)
     lines = [
         f"run      {run.run_id}",
-        f"round    {min(done + 1, run.rounds)} of {run.rounds}, {run.inner_steps} inner steps each",
+        f"round    {current} of {run.rounds}, {run.timetable.steps_of(current)} inner steps",
         f"front    {front}",
     ]
     if head is not None and head.round_id:
@@ -71,7 +71,7 @@ def headline(view: SwarmView) -> list[str]:
         )
     losses = [metrics.val_loss for metrics in view.metrics if metrics.val_loss is not None]
     if losses:
-        lines.append(f"measured {sum(losses) / len(losses):.3f} nats per byte on held-out text")
+        lines.append(f"measured {sum(losses) / len(losses):.3f} nats per token on held-out text")
     return lines
 
 
@@ -115,7 +115,7 @@ def _cells(record: PeerRecord, view: SwarmView) -> dict[str, str | Text]:
     return {
         "phase": record.phase.value,
         "round": str(record.round_id),
-        "step": f"{record.inner_step}/{view.run.inner_steps}",
+        "step": f"{record.inner_step}/{view.run.timetable.steps_of(max(1, record.round_id))}",
         "loss": f"{record.loss:.3f}",
         "samples/s": count(record.samples_per_s),
         "credits": f"{view.credits.get(record.peer_id, 0):,}",

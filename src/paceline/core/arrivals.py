@@ -6,8 +6,10 @@ when the others will have done their steps.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container
+from collections.abc import Callable, Collection, Container
 from dataclasses import dataclass, field
+from math import isinf
+from typing import NamedTuple
 
 from paceline.core.pace import Trained, closing_s, left_s, straggler_deadline
 from paceline.core.records import Phase
@@ -17,6 +19,14 @@ from paceline.core.voice import Progress
 NOTICE_SHARE, NOTICE_S = 0.05, 2.0
 """So long before the others are done a peer stops, as a share of their time and at most in seconds: they
 have to hear of it, and the end of their training is foreseen from heartbeats."""
+STEPS_OF_PATIENCE = 3
+"""Whoever takes no step for so many times as long as it took before hangs, and is not waited for."""
+
+
+class _Move(NamedTuple):
+    done: int  # steps
+    since: float
+    longest_s: float  # between two heartbeats that told of different numbers of steps; infinite before that
 
 
 @dataclass
@@ -34,6 +44,7 @@ class Arrivals:
     started_at: float = 0.0
     lags: bool = False
     _after_s: dict[str, float] = field(default_factory=dict)
+    _moves: dict[str, _Move] = field(default_factory=dict)
 
     def begin_round(self, now: float) -> None:
         """Forget the last round.
@@ -41,19 +52,19 @@ class Arrivals:
         Args:
             now: Monotonic seconds.
         """
-        self.started_at, self.lags, self._after_s = now, False, {}
+        self.started_at, self.lags, self._after_s, self._moves = now, False, {}, {}
 
     def watch(self, standing: Standing, now: float) -> None:
-        """Note who trains no more, and when it has finished or would have.
+        """Note who has moved on, and who trains no more: when it has finished or would have.
 
         Args:
             standing: What this peer knows.
             now: Monotonic seconds.
         """
         for peer, record in standing.in_sync(now).items():
+            self._moves[peer] = _moved(self._moves.get(peer), record.inner_step, now)
             if record.phase is not Phase.TRAIN and peer not in self._after_s:
-                asked, elapsed_s = standing.run.inner_steps, now - self.started_at
-                self._after_s[peer] = elapsed_s * asked / max(1, min(record.inner_step, asked))
+                self._after_s[peer] = _would_finish_s(now - self.started_at, record, _asked(standing))
 
     def are_half(self, standing: Standing, now: float) -> bool:
         """Decide whether those who still train are being waited for.
@@ -83,6 +94,7 @@ class Arrivals:
             True while somebody is late who may still come before the deadline for stragglers.
         """
         expected = _waited_for(standing, now).difference(excluded)
+        expected -= {peer for peer in expected if self._hangs(peer, standing.run.pace.lease_s, now)}
         waiting = {peer for peer in expected if peer in self._after_s and peer in ready}
         if waiting == expected:
             return False
@@ -91,7 +103,7 @@ class Arrivals:
             return True
         if now >= self.started_at + deadline:
             return False
-        coming = [self._finishes_s(standing.peers[peer], standing) for peer in expected - waiting]
+        coming = [self._finishes_s(standing.peers[peer], standing, _claimed_s) for peer in expected - waiting]
         return any(at is None or at <= deadline for at in coming)
 
     def is_over(self, progress: Progress, standing: Standing, now: float) -> bool:
@@ -110,12 +122,12 @@ class Arrivals:
             True when the others will have gone on before its last step, and before its next one too.
         """
         self.lags = False
-        elapsed_s, asked = now - self.started_at, standing.run.inner_steps
+        elapsed_s, asked = now - self.started_at, _asked(standing)
         others = _waited_for(standing, now) - {standing.me}
-        mine_s = _foreseen_s(elapsed_s, progress, asked)
+        mine_s = _claimed_s(elapsed_s, progress, asked)
         if mine_s is None or not standing.electors or standing.electors - others - {standing.me}:
             return False
-        finish = [self._finishes_s(standing.peers[peer], standing) for peer in sorted(others)]
+        finish = [self._finishes_s(standing.peers[peer], standing, _likely_s) for peer in sorted(others)]
         known = [at for at in finish if at is not None]
         if not known or len(known) < len(finish):
             return False  # somebody has not told of a step yet: nobody knows
@@ -126,24 +138,59 @@ class Arrivals:
         next_s = now - self.started_at + (mine_s - elapsed_s) / max(1, asked - progress.inner_step)
         return self.lags and next_s > closes_s - min(NOTICE_SHARE * closes_s, NOTICE_S)
 
+    def _hangs(self, peer: str, lease_s: float, now: float) -> bool:
+        # Its heart beats, but it takes no step: those who stopped for it would wait for nothing.
+        move = self._moves.get(peer)
+        if move is None or peer in self._after_s:
+            return False
+        return now - move.since > max(lease_s, STEPS_OF_PATIENCE * move.longest_s)
+
     def _finished(self, peers: Collection[str], now: float) -> list[float]:
         finishes = (self._after_s[peer] for peer in peers if peer in self._after_s)
         return [at for at in finishes if self.started_at + at <= now]
 
-    def _finishes_s(self, seen: Sighting, standing: Standing) -> float | None:
+    def _finishes_s(self, seen: Sighting, standing: Standing, foresee: _Foresight) -> float | None:
         record = seen.record
         if record.peer_id in self._after_s:
             return self._after_s[record.peer_id]
         if record.round_id < standing.round_id:
             return None  # it has not begun yet
-        return _foreseen_s(seen.seen_at - self.started_at, record, standing.run.inner_steps)
+        return foresee(seen.seen_at - self.started_at, record, _asked(standing))
 
 
-def _foreseen_s(elapsed_s: float, trained: Trained, asked: int) -> float | None:
-    # As it claims, but not more than twice as fast as it has been so far: others stop for whom they believe.
-    done = min(trained.inner_step, asked)
-    left = left_s(trained, asked - done)
-    return None if left is None else elapsed_s + max(left, elapsed_s / done * (asked - done) / 2)
+def _asked(standing: Standing) -> int:
+    return standing.run.timetable.steps_of(standing.round_id)
+
+
+def _would_finish_s(elapsed_s: float, stopped: Trained, asked: int) -> float:
+    # From what it did in that time; or, where it came with steps done ahead, from how fast it says it is.
+    done = min(stopped.inner_step, asked)
+    left = left_s(stopped, asked - done)
+    return max(elapsed_s * asked / max(1, done), elapsed_s + (left or 0.0))
+
+
+def _moved(last: _Move | None, done: int, now: float) -> _Move:
+    if last is None:
+        return _Move(done, now, float("inf"))
+    if last.done == done:
+        return last
+    took_s = now - last.since
+    return _Move(done, now, took_s if isinf(last.longest_s) else max(last.longest_s, took_s))
+
+
+_Foresight = Callable[[float, Trained, int], float | None]
+
+
+def _claimed_s(elapsed_s: float, trained: Trained, asked: int) -> float | None:
+    # By the speed that it tells: right for oneself, and for whom one waits only until the deadline.
+    left = left_s(trained, asked - min(trained.inner_step, asked))
+    return None if left is None else elapsed_s + left
+
+
+def _likely_s(elapsed_s: float, trained: Trained, asked: int) -> float | None:
+    # As it tells, but not more than twice as fast as it has been so far: others stop for whom they believe.
+    claimed_s, done = _claimed_s(elapsed_s, trained, asked), min(trained.inner_step, asked)
+    return None if claimed_s is None else max(claimed_s, elapsed_s + elapsed_s / done * (asked - done) / 2)
 
 
 def _waited_for(standing: Standing, now: float) -> set[str]:

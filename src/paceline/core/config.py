@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from paceline.core.overlap import OverlapConfig, Timetable, check_overlap
 from paceline.core.records import MAX_MEMBERS, Frozen
 from paceline.core.signing import PeerId
 
@@ -162,7 +163,7 @@ class RunConfig(Frozen):
     expected_peers: Annotated[int, Field(ge=1, le=MAX_MEMBERS)] = 4
     """How many peers you expect; only chooses the default outer step size."""
     inner_steps: Annotated[int, Field(ge=1, le=100_000)] = 20
-    """H: inner steps per round."""
+    """H: inner steps per round; with `overlap`, steps in which everything is exchanged once."""
     rounds: Annotated[int, Field(ge=1, le=10_000_000)] = 10
     """Rounds until the run is finished."""
     model: GptConfig = GptConfig()
@@ -175,6 +176,8 @@ class RunConfig(Frozen):
     """How pseudo-gradients and their mean travel. `fp32`, `fp16`, `bf16` and `int8` are as good as exact; on
     the way up `int4` takes 7.5 times fewer bytes than `fp32`, `int2` 15 times and `topk` 141 times. `topk`
     wants AdamW, many rounds, and an outer step of 1 without momentum, which then is the default."""
+    overlap: OverlapConfig = OverlapConfig()
+    """How training goes on while a round is exchanged."""
     quorum: QuorumConfig = QuorumConfig()
     """Who may commit."""
     pace: PaceConfig = PaceConfig()
@@ -193,18 +196,33 @@ class RunConfig(Frozen):
         given = data.get("outer") or {}
         return data | {"outer": defaults | given} if isinstance(given, dict) else data
 
+    @model_validator(mode="after")
+    def _overlap_fits(self) -> RunConfig:
+        check_overlap(self.overlap, self.inner_steps, self.rounds, self.model.layers)
+        return self
+
+    @cached_property
+    def timetable(self) -> Timetable:
+        """What each round exchanges, and after how many inner steps."""
+        overlap = self.overlap
+        return Timetable(self.inner_steps, self.rounds, overlap.fragments, overlap.delay_steps)
+
     @property
     def total_steps(self) -> int:
         """Inner steps of the whole run."""
-        return self.inner_steps * self.rounds
+        return self.timetable.total_steps
 
     def document(self) -> str:
         """Spell the run's parameters canonically.
 
         Returns:
-            JSON with sorted keys and no spaces, every default written out.
+            JSON with sorted keys and no spaces, every default written out; but for a default `overlap`, so
+            that runs have the digest that they had before there was any.
         """
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        without = {"overlap"} if self.overlap == OverlapConfig() else set[str]()
+        return json.dumps(
+            self.model_dump(mode="json", exclude=without), sort_keys=True, separators=(",", ":")
+        )
 
     def digest(self) -> str:
         """Identify the run's parameters.

@@ -23,6 +23,7 @@ from paceline.core.records import (
     CommitRecord,
     GlobalState,
     PeerRecord,
+    Phase,
     RoundPlan,
     RoundReceipt,
     Vote,
@@ -104,6 +105,9 @@ class Coordination:
         ready = {p: r for p, r in standing.in_sync(now).items() if p in followers and p not in self.excluded}
         if now < self._not_before or self._should_wait(ready, standing, now):
             return []
+        begun = {p: r for p, r in ready.items() if r.samples or r.phase is not Phase.TRAIN}
+        if standing.is_quorum(begun, ()):
+            ready = begun  # whoever is in its first step would have no weight, and come when that step ends
         departed = self._departed(ready, standing, now)
         members = choose_members(
             ready,

@@ -40,6 +40,10 @@ class BadPayload(PacelineError, ValueError):
     """Bytes that no codec makes of finite values, or values that none can carry."""
 
 
+class NotFinite(PacelineError, ValueError):
+    """An average that would leave weights or momentum infinite, or no number."""
+
+
 class ConfigError(PacelineError):
     """A configuration file, or a `--set`, that can't be used."""
 

@@ -47,13 +47,15 @@ class StepDone(Event):
     inner_step: int
     """Steps done in this round."""
     of_steps: int
-    """H."""
+    """Steps that the round asks for."""
     loss: float
     """Loss of the step, nats per token."""
     tokens: int
     """Tokens trained on in the step."""
     seconds: float
     """How long it took."""
+    ahead: bool = False
+    """Whether the round before is still being exchanged."""
 
 
 class StepSkipped(Event):
@@ -160,7 +162,7 @@ class Evaluated(Event):
     round_id: int
     """The commit measured; 0 is the start."""
     val_loss: float
-    """Nats per byte."""
+    """Nats per token."""
 
 
 class DriftDetected(Event):

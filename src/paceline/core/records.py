@@ -296,6 +296,17 @@ class GlobalState(Frozen):
         """
         return self._averaged_plan_digest_once
 
+    def samples_of(self, peer_id: str) -> int:
+        """Tell a peer's part in the round.
+
+        Args:
+            peer_id: Whose.
+
+        Returns:
+            Its sequences; 0 too when it was a member without weight: then nothing of it is in the average.
+        """
+        return dict(zip(self.participating_nodes, self.samples, strict=False)).get(peer_id, 0)
+
     @cached_property
     def _averaged_plan_digest_once(self) -> str:
         return _plan_digest(self, Ballot(self.term, self.attempt), self.participating_nodes)

@@ -105,6 +105,8 @@ class RoundMachine:
     def trained(self, progress: Progress, now: float) -> None:
         """Note an inner step: the last one that is asked for, or that is of use, ends this peer's training.
 
+        Steps that a peer takes after that, while the round is exchanged, are not told before `applied`.
+
         Args:
             progress: The round's progress including that step.
             now: Monotonic seconds.
@@ -112,7 +114,7 @@ class RoundMachine:
         self.progress = progress
         if self.phase is not Phase.TRAIN:
             return
-        has_all = progress.inner_step >= self.standing.run.inner_steps
+        has_all = progress.inner_step >= self.standing.run.timetable.steps_of(self.standing.round_id)
         if has_all or self._coordination.arrivals.is_over(progress, self.standing, now):
             self.phase = Phase.WAIT
 
@@ -138,12 +140,13 @@ class RoundMachine:
         if (plan.term, plan.peer_id) == (standing.term, standing.coordinator):  # else a promise forbids it
             self._pending += self._voting.attest(plan, staged, self.progress, blamed)
 
-    def applied(self, head: GlobalState, now: float) -> None:
+    def applied(self, head: GlobalState, now: float, ahead: Progress | None = None) -> None:
         """Note that a commit is applied, or that a repair ended on one: the next round begins.
 
         Args:
             head: The commit that this peer now stands on.
             now: Monotonic seconds.
+            ahead: What it has trained for the next round already.
         """
         self.standing.move_to(head, now)
         self._coordination.begin_round(now)
@@ -152,6 +155,8 @@ class RoundMachine:
         self.progress, self._staged, self._following = Progress(), None, None
         self._lag.caught_up()
         self.phase = Phase.TRAIN
+        if ahead is not None and ahead.inner_step:
+            self.trained(ahead, now)
         self._finish_if_last(now)
 
     def repair_failed(self, now: float) -> None:
@@ -218,7 +223,7 @@ class RoundMachine:
         # A stopped process must not wake up and take all others for dead.
         gap, self._advanced_at = now - self._advanced_at, now
         if gap > self.standing.run.pace.lease_s:
-            self.standing.stood_still(gap)
+            self.standing.stood_still(gap, now)
             self._leadership.stood_still(gap)
 
     def _settle(self, now: float) -> list[Action]:

@@ -145,15 +145,16 @@ class Standing:
         }
         self._views = None
 
-    def stood_still(self, seconds: float) -> None:
+    def stood_still(self, seconds: float, now: float) -> None:
         """Hold nobody's silence against them while this peer itself was stopped.
 
         Args:
             seconds: For how long it was.
+            now: Monotonic seconds; what was read on waking was seen then, and not later.
         """
         self.started_at += seconds
         self.peers = {
-            peer: Sighting(seen.record, seen.seen_at + seconds) for peer, seen in self.peers.items()
+            peer: Sighting(seen.record, min(now, seen.seen_at + seconds)) for peer, seen in self.peers.items()
         }
         self._views = None
 

@@ -15,7 +15,7 @@ class Crew:
     """What the peers' own events tell, and what is known of their processes.
 
     Attributes:
-        val_losses: Loss on held-out data by round, nats per byte, as the first peer that measured it tells.
+        val_losses: Loss on held-out data by round, nats per token, as the first peer that measured it tells.
     """
 
     def __init__(self, names: Sequence[str]) -> None:

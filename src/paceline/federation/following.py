@@ -22,6 +22,7 @@ from paceline.core.records import GlobalState, RoundReceipt
 from paceline.core.wire import unseal
 from paceline.learning.checkpoint import file_name, load, newest, read_info
 from paceline.learning.flat import Flat
+from paceline.learning.fragments import Fragment, cut
 from paceline.learning.model import num_parameters
 from paceline.ledger import LogReader
 from paceline.ledger.replay import replay
@@ -108,8 +109,9 @@ class Follower:
             round_id: The round after the one taken last, or round 1.
 
         Returns:
-            The commit, and the mean pseudo-gradient of the round, float32 `[num_elements]`. The rounding of
-            the momentum is in it: at most a unit in the last place of the larger of the two momenta.
+            The commit, and the mean pseudo-gradient of the round, float32 `[num_elements]`, zero but for the
+            fragment that was exchanged. The rounding of the momentum is in it: at most a unit in the last
+            place of the larger of the two momenta.
 
         Raises:
             ValueError: It is another round's turn.
@@ -120,10 +122,15 @@ class Follower:
         momentum = load(path).momentum
         before = self._momentum if self._taken else np.zeros(num_parameters(self._run.model), np.float32)
         mean = mean_pseudo_gradient(before, momentum, self._run.outer.momentum)
+        self._fragment_of(round_id).keep_only(mean)  # momentum has not decayed elsewhere
         self._taken, self._momentum = round_id, momentum
         self._secured.discard(round_id)
         path.unlink()
         return self._waiting.pop(round_id), mean
+
+    def _fragment_of(self, round_id: int) -> Fragment:
+        run = self._run
+        return cut(run.model, run.overlap.fragments)[run.timetable.fragment_of(round_id)]
 
     def close(self) -> None:
         """Remove what was kept."""

@@ -1,7 +1,7 @@
 """Real training of some nodes within this process: the quickest way to try a recipe.
 
 Every node is the learner of a swarm's peer (`paceline.peer.learner`): the same model, data stream, inner
-training, outer step and checkpoints. What is left out is the network.
+training, codec, outer step and checkpoints. What is left out is the network.
 
     from paceline import DiLoCoCoordinator, LocalTrainingProvider, TrainingConfig
 
@@ -33,6 +33,8 @@ from paceline.federation.parameters import by_name, flatten
 from paceline.federation.provider import UpdateProvider
 from paceline.federation.template import Tell, swarm_of, untold
 from paceline.learning.checkpoint import file_name, newest, prune
+from paceline.learning.codecs import Codec, make_codec
+from paceline.learning.flat import Flat
 from paceline.learning.outer import Digests
 from paceline.peer.learner import Learner
 
@@ -40,16 +42,22 @@ from paceline.peer.learner import Learner
 class LocalTrainingProvider(UpdateProvider):
     """Nodes in this process that train one after the other, from one anchor, each on its own stream of data.
 
-    What a node reports is its pseudo-gradient, anchor − local weights, as float32 arrays by parameter name.
-    Their mean, the coordinator's state, is what `receive_state` gives to every node's outer step. A swarm
-    weights that mean by samples; the plain mean is the same as long as nobody skips a step.
+    What a node reports is its pseudo-gradient, anchor − local weights, as float32 arrays by parameter name,
+    as the others decode it from the run's codec, together with what that lost of the last one where it loses
+    much. Their mean, the coordinator's state, goes the codec's way back in `receive_state`, to every node's
+    outer step. A swarm weights that mean by samples; the plain mean is the same as long as nobody skips a
+    step.
+
+    With `overlap` a round's vectors are zero but for its fragment, and a new anchor goes into a node's
+    weights `delay_steps` later, as in a swarm whose commits come in time.
 
     With AdamW each node takes some 28 bytes of memory per parameter: weights, gradients, two moments, anchor,
-    momentum and pseudo-gradient.
+    momentum and pseudo-gradient; 4 more with a codec that loses much.
 
     Guarantees:
         After every round all nodes stand on the same bits.
         The same recipe and node ids leave the same bits.
+        What a codec loses is lost here as in a swarm.
 
     Attributes:
         run: What is trained, and how.
@@ -84,6 +92,7 @@ class LocalTrainingProvider(UpdateProvider):
         if not ids or len(set(ids)) != len(ids):
             raise ValueError(f"node ids name each node once, and at least one: {ids}")
         self._learners = {node_id: Learner(self.run, self._node, node_id) for node_id in ids}
+        self._codec = make_codec(self.run.codec)
         self.folder = Path(tempfile.mkdtemp(prefix="paceline-")) if folder is None else _unused(folder)
         self._tidy = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         if folder is not None:
@@ -134,12 +143,12 @@ class LocalTrainingProvider(UpdateProvider):
 
     @property
     def val_losses(self) -> dict[int, float]:
-        """Loss on held-out data after each round, nats per byte; that of the first weights under 0."""
+        """Loss on held-out data after each round, nats per token; that of the first weights under 0."""
         return dict(self._val_losses)
 
     @property
     def val_loss(self) -> float | None:
-        """Loss on held-out data now, nats per byte; None when the recipe evaluates nothing."""
+        """Loss on held-out data now, nats per token; None when the recipe evaluates nothing."""
         return self._val_losses.get(self._round_id - 1)
 
     @property
@@ -185,7 +194,8 @@ class LocalTrainingProvider(UpdateProvider):
         A state that the nodes stand on already changes nothing.
 
         Args:
-            state: The state after the round that the nodes are in: the mean of the pseudo-gradients.
+            state: The state after the round that the nodes are in: the mean of the pseudo-gradients. Those of
+                its participating nodes count as sent.
             nodes: Not used: a node in this process can't miss a round.
 
         Raises:
@@ -195,12 +205,15 @@ class LocalTrainingProvider(UpdateProvider):
         if state.round_id == self._round_id - 1:
             return
         self._check_round(state.round_id)
-        average = flatten(self.run.model, state.global_weights)
-        path = self.folder / file_name(state.round_id)
         learners = list(self._learners.values())
+        fragment, path = learners[0].fragment, self.folder / file_name(state.round_id)
+        mean = flatten(self.run.model, state.global_weights)
+        average = _travelled(self._codec.back, mean if fragment.is_whole else fragment.take(mean))
         learners[0].stage(average, path)
+        self._settle(average, state.participating_nodes)
         for learner in learners:
-            learner.stand_on(path, state, keep_inner_state=True)
+            learner.load(path)
+            learner.follow(state)
         prune(self.folder, self._node.keep_checkpoints)
         self._round_id += 1
         self._measure()
@@ -211,10 +224,13 @@ class LocalTrainingProvider(UpdateProvider):
 
     def _train(self, node_id: str) -> LocalUpdate:
         learner, emit = self._learners[node_id], partial(self._tell, node_id)
-        while learner.progress.inner_step < self.run.inner_steps:
+        while learner.progress.inner_step < self.run.timetable.steps_of(self._round_id):
             learner.train(emit)
-        pseudo_gradient = np.empty(learner.num_elements, np.float32)
-        learner.write_pseudo_gradient(pseudo_gradient)
+        learner.send()
+        sent = np.empty(learner.fragment.num_elements, np.float32)
+        learner.write_pseudo_gradient(sent)
+        pseudo_gradient = np.zeros(learner.num_elements, np.float32)
+        learner.fragment.put(_travelled(self._codec, sent), pseudo_gradient)
         return LocalUpdate(
             node_id=node_id,
             round_id=self._round_id,
@@ -223,6 +239,12 @@ class LocalTrainingProvider(UpdateProvider):
             samples_used=learner.progress.samples,
         )
 
+    def _settle(self, room: Flat, took_part: Sequence[str]) -> None:
+        # Nothing fails after the vote in one process, so that any name will do for the attempt.
+        for node_id, learner in self._learners.items():
+            learner.note_sent(room, "")
+            learner.settle(room, "", took_part=node_id in took_part)
+
     def _measure(self) -> None:
         # Once for all: they stand on the same bits, and their held-out data is the same.
         node_id, learner = next(iter(self._learners.items()))
@@ -230,6 +252,12 @@ class LocalTrainingProvider(UpdateProvider):
         if val_loss is not None:
             self._val_losses[self._round_id - 1] = val_loss
             self._tell(node_id, Evaluated(round_id=self._round_id - 1, val_loss=val_loss))
+
+
+def _travelled(codec: Codec, values: Flat) -> Flat:
+    # The cuts between a swarm's slices and parts lie where the codec's own blocks end: they don't show.
+    codec.decode_into(codec.encode(values), values)
+    return values
 
 
 def _unused(folder: Path) -> Path:

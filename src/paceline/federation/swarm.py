@@ -160,7 +160,7 @@ class SwarmUpdateProvider(UpdateProvider):
 
     @property
     def val_losses(self) -> dict[int, float]:
-        """Loss on held-out data after each round, nats per byte; that of the first weights under 0."""
+        """Loss on held-out data after each round, nats per token; that of the first weights under 0."""
         return dict(self._seen.crew.val_losses)
 
     @property

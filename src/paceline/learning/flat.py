@@ -13,7 +13,7 @@ lives in host memory; the model lives wherever it is trained. Every copy between
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -62,7 +62,7 @@ def check_flat(flat: Flat, num_elements: int) -> None:
 
 
 class FlatView:
-    """A model's parameters as one flat vector.
+    """A model's parameters, or some of them, as one flat vector.
 
     Guarantees:
         A parameter at a time is copied, never the whole model.
@@ -72,8 +72,10 @@ class FlatView:
         num_elements: Length of the flat vector.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self._parameters = dict(sorted(model.named_parameters()))
+    def __init__(self, model: nn.Module, names: Collection[str] | None = None) -> None:
+        self._parameters = {
+            name: part for name, part in sorted(model.named_parameters()) if names is None or name in names
+        }
         self.shapes = {name: tuple(part.shape) for name, part in self._parameters.items()}
         self.num_elements = sum(part.numel() for part in self._parameters.values())
 
@@ -107,22 +109,6 @@ class FlatView:
         for parameter, part in self._pairs(flat):
             # torch has no read-only tensors and warns of read-only memory.
             parameter.copy_(torch.from_numpy(part if part.flags.writeable else part.copy()))
-
-    def pseudo_gradient(self, anchor: Flat, out: Flat) -> None:
-        """Compute anchor − local weights.
-
-        Args:
-            anchor: float32 `[num_elements]`.
-            out: float32 `[num_elements]`, overwritten; must not overlap the anchor.
-
-        Raises:
-            ValueError: The two vectors overlap, or one has the wrong type or size.
-        """
-        if np.may_share_memory(anchor, out):
-            raise ValueError("the pseudo-gradient would overwrite the anchor")
-        for (parameter, part), agreed in zip(self._pairs(out), self.named(anchor).values(), strict=True):
-            torch.from_numpy(part).copy_(parameter)
-            np.subtract(agreed, part, out=part)
 
     def _pairs(self, flat: Flat) -> Iterator[tuple[torch.Tensor, Flat]]:
         views = self.named(flat)

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 from paceline.core.config import AdamWConfig, GptConfig, NodeConfig, RunConfig
 from paceline.learning.codecs import make_codec
+from paceline.learning.fragments import largest
 from paceline.learning.model import VOCABULARY, num_parameters, parameter_shapes
 
-SHARED_BYTES = 12
-"""Per parameter, in the machine's memory: anchor, outer momentum and the averager's buffer, in float32."""
+STATE_BYTES = 8
+"""Per parameter, in the machine's memory: anchor and outer momentum, in float32."""
+EXCHANGE_BYTES = 4
+"""Per parameter of the largest fragment, in the machine's memory: the averager's buffer, in float32; where
+training goes on during an exchange, as much again for what was sent."""
 RESIDUAL_BYTES = 4
-"""The same for what a codec still owes, where it loses so much."""
+"""Per parameter, in the machine's memory: what a codec still owes, where it loses so much."""
 CHECKPOINT_BYTES = 8
 """Per parameter, on disk: anchor and outer momentum."""
 PROCESS_BYTES = 700 << 20
@@ -24,7 +28,8 @@ class Footprint:
 
     Attributes:
         parameters: Weights of the model.
-        shared_bytes: Anchor, momentum and buffer, and the codec's residual; always in the machine's memory.
+        shared_bytes: Anchor and momentum, buffer, what was sent, and the codec's residual; always in the
+            machine's memory.
         inner_bytes: Weights, gradients and the inner optimizer's state, on the device.
         activation_bytes: What a micro-batch leaves for the backward pass, on the device; an estimate.
     """
@@ -51,11 +56,12 @@ def footprint(run: RunConfig, node: NodeConfig, *, halves: bool = False) -> Foot
     Returns:
         What it needs.
     """
-    parameters = num_parameters(run.model)
-    shared = SHARED_BYTES + (RESIDUAL_BYTES if make_codec(run.codec).feedback is not None else 0)
+    parameters, overlap = num_parameters(run.model), run.overlap
+    kept = STATE_BYTES + (RESIDUAL_BYTES if make_codec(run.codec).feedback is not None else 0)
+    exchanged = (2 if overlap.delay_steps else 1) * largest(run.model, overlap.fragments)
     return Footprint(
         parameters=parameters,
-        shared_bytes=shared * parameters,
+        shared_bytes=kept * parameters + EXCHANGE_BYTES * exchanged,
         inner_bytes=_inner_bytes(run),
         activation_bytes=_activation_bytes(run.model, node.batch_size, 2 if halves else 4),
     )

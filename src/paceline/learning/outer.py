@@ -23,7 +23,9 @@ import numpy as np
 
 from paceline.core.config import OuterConfig
 from paceline.core.digest import CHUNK_BYTES, ChunkedDigest
+from paceline.core.errors import NotFinite
 from paceline.learning.flat import Flat, check_flat
+from paceline.learning.fragments import Fragment
 
 _CHUNK = CHUNK_BYTES // 4 // 4  # four work arrays together stay in a core's own cache
 
@@ -76,10 +78,11 @@ class OuterState:
             The digests of the anchor and momentum that the step would leave.
 
         Raises:
-            ValueError: The average has the wrong type or size, or would leave a non-finite state.
+            NotFinite: The average would leave a state that is not finite.
+            ValueError: The average has the wrong type or size.
         """
         check_flat(average, self.anchor.size)
-        return _digests(self._step(average, part) for part in self._parts())
+        return _digests(self._step(average[part], part) for part in self._parts())
 
     def apply(self, average: Flat) -> Digests:
         """Take the outer step, in place.
@@ -91,42 +94,62 @@ class OuterState:
             The digests of the new anchor and momentum.
 
         Raises:
-            ValueError: The average has the wrong type or size, or would leave a non-finite state.
+            NotFinite: The average would leave a state that is not finite.
+            ValueError: The average has the wrong type or size.
         """
         self._check(average)
         return _digests(self._replace(average, part) for part in self._parts())
 
-    def steps(self, average: Flat) -> Iterator[tuple[slice, Flat, Flat]]:
+    def steps(self, average: Flat, fragment: Fragment | None = None) -> Iterator[tuple[slice, Flat, Flat]]:
         """Compute, piece by piece, the state that `apply` would leave, without applying anything.
 
         Args:
-            average: Mean pseudo-gradient, float32 `[num_elements]`.
+            average: Mean pseudo-gradient, float32 `[num_elements]`, of the model or of the fragment.
+            fragment: What of the model takes the step; all of it when left out.
 
         Yields:
-            A slice of the vectors, with the new anchor and the new momentum there.
+            A slice of the vectors, with the new anchor and the new momentum there; all slices, in order, also
+            those that stay as they are.
 
         Raises:
-            ValueError: The average has the wrong type or size, or would leave a non-finite state.
+            NotFinite: The average would leave a state that is not finite.
+            ValueError: The average has the wrong type or size.
         """
+        if fragment is not None and not fragment.is_whole:
+            yield from self._steps_of(average, fragment)
+            return
         check_flat(average, self.anchor.size)
         for part in self._parts():
-            yield part, *self._step(average, part)
+            yield part, *self._step(average[part], part)
+
+    def _steps_of(self, average: Flat, fragment: Fragment) -> Iterator[tuple[slice, Flat, Flat]]:
+        check_flat(average, fragment.num_elements)
+        done = 0
+        for there, here in fragment.pieces():
+            yield from self._untouched(done, there.start)
+            for part in _cut(there.start, there.stop):
+                first = here.start + part.start - there.start
+                yield part, *self._step(average[first : first + part.stop - part.start], part)
+            done = there.stop
+        yield from self._untouched(done, self.anchor.size)
+
+    def _untouched(self, start: int, stop: int) -> Iterator[tuple[slice, Flat, Flat]]:
+        return ((part, self.anchor[part], self.momentum[part]) for part in _cut(start, stop))
 
     def _parts(self) -> Iterator[slice]:
-        return (slice(start, start + _CHUNK) for start in range(0, self.anchor.size, _CHUNK))
+        return _cut(0, self.anchor.size)
 
     # Infinite or NaN bits differ between platforms, and momentum would keep them for ever.
     def _check(self, average: Flat) -> None:
         check_flat(average, self.anchor.size)
         for part in self._parts():
-            self._step(average, part)
+            self._step(average[part], part)
 
     def _replace(self, average: Flat, part: slice) -> tuple[Flat, Flat]:
-        self.anchor[part], self.momentum[part] = self._step(average, part)
+        self.anchor[part], self.momentum[part] = self._step(average[part], part)
         return self.anchor[part], self.momentum[part]
 
-    def _step(self, average: Flat, part: slice) -> tuple[Flat, Flat]:
-        gradient = average[part]
+    def _step(self, gradient: Flat, part: slice) -> tuple[Flat, Flat]:
         with np.errstate(over="ignore", invalid="ignore"):
             momentum = np.multiply(self.momentum[part], self._decay)
             momentum += gradient
@@ -135,8 +158,12 @@ class OuterState:
             step *= self._lr
             anchor = np.subtract(self.anchor[part], step, out=step)
         if not (np.isfinite(momentum).all() and np.isfinite(anchor).all()):
-            raise ValueError("the average would leave a state that is not finite")
+            raise NotFinite("the average would leave a state that is not finite")
         return anchor, momentum
+
+
+def _cut(start: int, stop: int) -> Iterator[slice]:
+    return (slice(at, min(at + _CHUNK, stop)) for at in range(start, stop, _CHUNK))
 
 
 def _digests(parts: Iterator[tuple[Flat, Flat]]) -> Digests:

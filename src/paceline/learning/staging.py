@@ -7,6 +7,7 @@ step would leave is written as a checkpoint before the vote. A commit then merel
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from paceline.core.config import GptConfig
@@ -15,13 +16,12 @@ from paceline.core.errors import CheckpointError
 from paceline.learning.checkpoint_header import CheckpointInfo, pack_header
 from paceline.learning.flat import Flat
 from paceline.learning.model import num_parameters
-from paceline.learning.outer import OuterState
 
 _NO_DIGEST = "0" * 64
 
 
 def stage(
-    path: Path, state: OuterState, average: Flat, *, run_id: str, round_id: int, model: GptConfig
+    path: Path, steps: Iterable[tuple[slice, Flat, Flat]], *, run_id: str, round_id: int, model: GptConfig
 ) -> CheckpointInfo:
     """Write the checkpoint that a round would leave behind, and change nothing else.
 
@@ -31,8 +31,7 @@ def stage(
 
     Args:
         path: Where to; an older file there is replaced, its folder is made.
-        state: Anchor and momentum before the round.
-        average: Mean pseudo-gradient of the round, float32 `[num_elements]`.
+        steps: What `OuterState.steps` computes of the round's average.
         run_id: The run.
         round_id: The round.
         model: The model that the vectors belong to.
@@ -54,7 +53,7 @@ def stage(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            for part, new_anchor, new_momentum in state.steps(average):
+            for part, new_anchor, new_momentum in steps:
                 _write_at(file.fileno(), new_anchor, offset + 4 * part.start, weights)
                 _write_at(file.fileno(), new_momentum, offset + half + 4 * part.start, momentum)
             info = draft.model_copy(

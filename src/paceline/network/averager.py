@@ -147,8 +147,11 @@ class Averager(DecentralizedAverager):  # type: ignore[misc]
             How it ended. When not complete, the buffer's content is undefined: form the values again.
 
         Raises:
+            ValueError: The order is about more values than the buffer has.
             ProcessDied: The averager's process is dead, or had to be killed because it did not answer.
         """
+        if (order.num_elements or 0) > len(self.buffer):
+            raise ValueError(f"{order.num_elements} values to average in a buffer of {len(self.buffer)}")
         number = self._cancels.number()
         with self._reducing:
             reply = self._ask("_reduce", number, order)

@@ -188,6 +188,7 @@ class ReduceOrder:
         start_s: Seconds until a member must have begun.
         stall_s: Seconds that a stream may stand still.
         total_s: Seconds that the whole may take.
+        num_elements: How many values of the buffer, from its beginning; all when left out.
     """
 
     key: str
@@ -196,6 +197,7 @@ class ReduceOrder:
     start_s: float
     stall_s: float
     total_s: float
+    num_elements: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 < len(bytes.fromhex(self.key)) <= 32:
@@ -206,6 +208,8 @@ class ReduceOrder:
             raise ValueError("each member has one weight, 0 or more")
         if min(self.start_s, self.stall_s, self.total_s) <= 0:
             raise ValueError("time limits are positive")
+        if self.num_elements is not None and self.num_elements < 1:
+            raise ValueError("there is a value at least to average")
 
     @property
     def group_id(self) -> bytes:

@@ -3,13 +3,16 @@
     with PeerDht(seeds, identity_path=str(key_file)) as dht:
         dht.store(key, value, expiration_time, subkey=subkey)
 
-The process is forked: start it in the main thread, before any other thread and before CUDA.
+The process is forked: start it in the main thread, before any other thread and before CUDA. Only a monitor
+whose node has died starts another later, from a thread that lives as long: should a lock be held at that
+instant that the new process needs, it does not come up in time and is tried again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
@@ -24,7 +27,14 @@ from hivemind.utils.multiaddr import Multiaddr
 
 from paceline.core.errors import JoinError, ProcessDied, SeedsUnreachable
 from paceline.network.dial_back import offer_dial_backs
-from paceline.network.hardening import DAEMON_ENDED, SafePipe, die_with_parent, end_with_daemon, harden
+from paceline.network.hardening import (
+    DAEMON_ENDED,
+    SafePipe,
+    die_with_parent,
+    end_with_daemon,
+    harden,
+    let_go_of_sockets,
+)
 from paceline.network.mailbox import Mailbox, answer_through
 from paceline.network.reunion import look_for_the_lost
 
@@ -91,6 +101,7 @@ class PeerDht(DHT):  # type: ignore[misc]
 
     def start(self) -> None:
         """Fork the process. Callers want `start_or_raise`."""
+        self._is_late = threading.current_thread() is not threading.main_thread()
         self._replies = self._mailbox.open()
         super().start()
         self._mailbox.watch()
@@ -147,6 +158,8 @@ class PeerDht(DHT):  # type: ignore[misc]
         """Serve, in the forked process, until shut down or orphaned."""
         die_with_parent(self._parent_pid)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if self._is_late:
+            let_go_of_sockets()
         end_with_daemon()
         answer_through(self._replies)
         super().run()

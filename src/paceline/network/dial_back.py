@@ -7,15 +7,24 @@ by the asker, a node that runs speaks libp2p's greeting. One libp2p stream carri
     either way: length (2 bytes, big-endian), JSON of at most `MAX_MESSAGE_BYTES`
 
 So that nobody is made to knock at strangers' doors, only the address is dialled from which the asker itself
-is connected, nothing is sent there, and what is heard there is compared and not told.
+is connected, nothing is sent there, and what is heard there is compared and not told. An asker, by its
+address and by its peer id, is dialled once in `AGAIN_S` and holds half of the conversations at most.
+
+Whoever stands behind something that hides where connections come from (a masquerading proxy or load balancer,
+some containers' port mappings) sees the proxy's address in place of each asker's. Then all askers together
+count as one, what is dialled is the proxy, and the answer tells of that machine's ports and not of the
+asker's: a stranger can learn which of its ports from 1024 on are open, one in `AGAIN_S`. Publish such a
+peer's port with the host's own network instead, or keep what listens on the proxy's inner address behind a
+firewall.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
+from ipaddress import ip_address, ip_network
 from struct import Struct
 from typing import Annotated, Any, Literal
 
@@ -33,11 +42,13 @@ GREETING = b"\x13/multistream/1.0.0\n"
 DIAL_S = 5.0
 """How long a dialled address has to be heard."""
 AGAIN_S = 10.0
-"""How often one address is dialled, at most."""
-_AT_ONCE = 4
+"""How often one address is dialled, at most, and one peer."""
+_AT_ONCE, _OF_ONE = 4, 2
+_ALL = ""
 _ASK_S = 5.0
 _LINGER_S = 2.0
-_REMEMBERED = 256
+_REMEMBERED = 512
+_HOSTS_BITS = 64  # so much of an IPv6 address its holder chooses freely
 _LENGTH = Struct(">H")
 
 Outcome = Literal["reached", "other", "refused", "silent", "declined"]
@@ -72,6 +83,8 @@ class DialBackServer:
     Guarantees:
         Only the address that the asker is connected from is dialled.
         An address is not dialled again before its time.
+        An asker is not dialled again under another name or address.
+        One asker leaves room for others.
         A dial back tells nothing of what it heard.
         Garbage in place of a question is hung up on.
     """
@@ -85,30 +98,35 @@ class DialBackServer:
         """
         self._clock, self._dial_s = clock, dial_s
         self._dialled_at: OrderedDict[str, float] = OrderedDict()
-        self._conversations = 0
+        self._conversations: Counter[str] = Counter()
 
     async def take(self, info: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one stream; hivemind calls this.
 
         Args:
-            info: Whose stream it is, with `addr`, the multiaddr that its connection comes from.
+            info: Whose stream it is: `peer_id`, and `addr`, the multiaddr that its connection comes from.
             reader: What the asker says.
             writer: Where the answer goes.
         """
-        self._conversations += 1
+        host = _host_of(str(info.addr))
+        names = [_ALL, str(info.peer_id), *([_network_of(host)] if host else [])]
+        self._conversations.update(names)
         try:
-            if self._conversations <= _AT_ONCE:
-                await self._converse(_host_of(str(info.addr)), reader, writer)
+            if all(self._conversations[name] <= (_AT_ONCE if name == _ALL else _OF_ONE) for name in names):
+                await self._converse(host, names[1:], reader, writer)
         except (OSError, EOFError, ValueError):
             pass  # the asker has left, takes too long (TimeoutError) or talks nonsense
         finally:
-            self._conversations -= 1
+            self._conversations.subtract(names)
+            self._conversations = +self._conversations  # without those of whom there are none
             writer.transport.abort()
 
-    async def _converse(self, host: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _converse(
+        self, host: str, names: list[str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         async with asyncio.timeout(_ASK_S):
             question = DialBack.model_validate_json(await read_message(reader))
-        answer = await self._answer(host, question)
+        answer = await self._answer(host, names, question)
         async with asyncio.timeout(_LINGER_S):
             writer.write(framed(answer))
             await writer.drain()
@@ -116,14 +134,15 @@ class DialBackServer:
             while await reader.read(MAX_MESSAGE_BYTES):
                 pass
 
-    async def _answer(self, host: str, question: DialBack) -> DialledBack:
+    async def _answer(self, host: str, names: list[str], question: DialBack) -> DialledBack:
         if not host:
             return self._say("declined", "", "you are connected over a relay")
         now = self._clock()
-        if now < self._dialled_at.get(host, float("-inf")) + AGAIN_S:
-            return self._say("declined", host, f"your address was dialled within the last {AGAIN_S:.0f} s")
-        self._dialled_at[host] = now
-        self._dialled_at.move_to_end(host)
+        if any(now < self._dialled_at.get(name, float("-inf")) + AGAIN_S for name in names):
+            return self._say("declined", host, f"you were dialled within the last {AGAIN_S:.0f} s")
+        for name in names:
+            self._dialled_at[name] = now
+            self._dialled_at.move_to_end(name)
         while len(self._dialled_at) > _REMEMBERED:
             self._dialled_at.popitem(last=False)
         return self._say(await _dial(host, question, self._dial_s), host)
@@ -165,6 +184,16 @@ def _host_of(address: str) -> str:
     # Such as /ip4/203.0.113.7/tcp/4001; through a relay, the address is the relay's.
     parts = address.split("/")
     return parts[2] if len(parts) > 2 and parts[1] in ("ip4", "ip6") and "p2p-circuit" not in parts else ""
+
+
+def _network_of(host: str) -> str:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    if address.version == 4:
+        return host
+    return str(ip_network((int(address) >> _HOSTS_BITS << _HOSTS_BITS, _HOSTS_BITS)))
 
 
 def framed(message: Frozen) -> bytes:

@@ -53,7 +53,8 @@ class Group:
         self.terms = terms
         self.place = order.roster.index(terms.me)
         arithmetic = terms.arithmetic
-        self.slices = Slices(len(terms.buffer), len(order.roster), arithmetic.part_elements, arithmetic.grain)
+        length = len(terms.buffer) if order.num_elements is None else order.num_elements
+        self.slices = Slices(length, len(order.roster), arithmetic.part_elements, arithmetic.grain)
         self.failed: asyncio.Future[Fault] = asyncio.get_running_loop().create_future()
         self.missed: Fault | None = None
         self.bytes_in = 0

@@ -27,6 +27,7 @@ import os
 import re
 import signal
 import socket
+import stat
 import sys
 import threading
 from collections.abc import Iterator
@@ -169,6 +170,25 @@ def die_with_parent(parent_pid: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:  # it was gone before we could ask
         os._exit(1)
+
+
+def let_go_of_sockets() -> None:
+    """Close the internet sockets that this process, just forked, has from its parent: else they stay open.
+
+    Their numbers stay taken, so that what still holds one of them can't close another in its place.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for entry in list(Path("/dev/fd").iterdir()):
+        _let_go(int(entry.name), nothing)
+    os.close(nothing)
+
+
+def _let_go(number: int, nothing: int) -> None:
+    with suppress(OSError):
+        if number != nothing and stat.S_ISSOCK(os.fstat(number).st_mode):
+            with socket.socket(fileno=os.dup(number)) as held:
+                if held.family in (socket.AF_INET, socket.AF_INET6):
+                    os.dup2(nothing, number)
 
 
 DAEMON_ENDED = 70

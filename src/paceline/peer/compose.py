@@ -24,7 +24,7 @@ from paceline.core.rounds import RoundMachine
 from paceline.core.signing import SigningKey
 from paceline.learning.aggregate import mean_factors, weighted_mean
 from paceline.learning.codecs import make_codec, self_test
-from paceline.learning.model import num_parameters
+from paceline.learning.fragments import largest
 from paceline.ledger import Ledger
 from paceline.network.averager import Averager
 from paceline.network.board import Board
@@ -223,7 +223,7 @@ def _start_averager(stack: ExitStack, dht: PeerDht, run: RunConfig, server: Stat
     self_test(codec)
     averager = Averager(
         dht,
-        num_elements=num_parameters(run.model),
+        num_elements=largest(run.model, run.overlap.fragments),
         arithmetic=Arithmetic(codec, weighted_mean, factors=mean_factors),
         prefix=run.run_id,
         services=[server],
@@ -242,7 +242,7 @@ def _restore(run: RunConfig, key: SigningKey, ledger: Ledger, shelf: Shelf, lear
     head, promised = ledger.head(), ledger.promised()
     if head.round_id:
         try:
-            learner.stand_on(shelf.promote(head), head, keep_inner_state=False)
+            learner.stand_on(shelf.promote(head), head)
         except CheckpointError:
             head = learner.first
     # The promise holds in any case: its vote counts again once this peer is back in that round.

@@ -88,13 +88,14 @@ def looking_at(target: Handout | str) -> Iterator[tuple[Board, RunConfig]]:
 
 @contextmanager
 def looking_out(
-    target: Handout | str, also: Sequence[str] = ()
+    target: Handout | str, also: Sequence[str] = (), run: RunConfig | None = None
 ) -> Iterator[tuple[Lookout, Board, RunConfig]]:
     """Do the same, for somebody who asks for more than records.
 
     Args:
         target: The run's hand-out, or the multiaddr of any of its peers.
         also: Other addresses to try when none of those answers.
+        run: The run's parameters where they are known; else the swarm is asked for them.
 
     Yields:
         The view of the network, the run's board and the run's parameters.
@@ -107,7 +108,7 @@ def looking_out(
     with ExitStack() as stack:
         dht = _connect(stack, seeds_of(target), tuple(also), rejections)
         board = Board(dht, key, run_id=None, rejections=rejections)
-        run = find_run(board, target)
+        run = find_run(board, target) if run is None else run
         board.run_id = run.run_id
         yield Lookout(dht), board, run
 

@@ -34,6 +34,7 @@ from paceline.network.board import Board
 from paceline.peer.twins import TwinFound
 
 Order = Reduce | Apply | Repair | Finish
+_EXCHANGING = (Phase.WAIT, Phase.REDUCE, Phase.ATTEST, Phase.APPLY)
 _KINDS = ("peer", "plan", "receipt", "commit")
 _REFRESH_S = 5.0
 _STUCK_S = 300.0
@@ -125,8 +126,13 @@ class Pacer:
 
     @property
     def wants_training(self) -> bool:
-        """Whether the worker should take another inner step rather than wait."""
+        """Whether the worker should take another inner step of its round rather than wait."""
         return self.machine.phase is Phase.TRAIN and self._orders.empty()
+
+    @property
+    def is_exchanging(self) -> bool:
+        """Whether the round's steps are done and its exchange is under way or awaited."""
+        return self.machine.phase in _EXCHANGING
 
     def next_order(self, timeout_s: float) -> Order | None:
         """Take the next order for the worker.
@@ -180,14 +186,15 @@ class Pacer:
             self.machine.reduced(plan, staged, blamed)
         self._wake.set()
 
-    def applied(self, head: GlobalState) -> None:
+    def applied(self, head: GlobalState, ahead: Progress | None = None) -> None:
         """Report that this peer stands on a new commit.
 
         Args:
             head: The commit.
+            ahead: What it has trained for the next round already.
         """
         with self._lock:
-            self.machine.applied(head, time.monotonic())
+            self.machine.applied(head, time.monotonic(), ahead)
         self._wake.set()
 
     def repair_failed(self) -> None:

@@ -7,6 +7,9 @@ pacer (`peer/pacer.py`, `core/rounds.py`):
     Apply     the round is committed: log it, stand on the new anchor, train on
     Repair    the swarm is ahead: fetch history and state from others
     Finish    the run is over
+
+With overlap, Reduce and the reading that Apply begins with run beside training, in a thread of their own
+(`peer/beside.py`): the main thread trains on, for the next round, as far as the run's timetable allows.
 """
 
 from __future__ import annotations
@@ -15,11 +18,15 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import assert_never
+
+import numpy as np
+from numpy.typing import NDArray
 
 from paceline.core.actions import Apply, Finish, Reduce, Repair
 from paceline.core.config import NodeConfig, RunConfig
-from paceline.core.errors import CheckpointError, HistoryForked, TransferFailed
+from paceline.core.errors import CheckpointError, HistoryForked, NotFinite, TransferFailed
 from paceline.core.events import (
     CreditsCounted,
     Emit,
@@ -36,12 +43,14 @@ from paceline.core.rounds import Staged
 from paceline.ledger import Ledger
 from paceline.network.averager import Averager
 from paceline.network.butterfly import ReduceOrder
+from paceline.peer.beside import Beside
 from paceline.peer.catch_up import CatchUp
 from paceline.peer.learner import Learner
 from paceline.peer.pacer import Pacer
 from paceline.peer.shelf import Shelf
 
 _IDLE_S = 0.5
+_PARTING_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,9 @@ class Worker:
         self._run, self._node, self._around = run, node, around
         self._stopping = threading.Event()
         self._reducing: str | None = None
+        self._beside = Beside()
+        self._applying: Apply | None = None
+        self._unreadable: CheckpointError | None = None
         self._train_s = 0.0
         self._trained_at = time.monotonic()
         self._tokens = 0
@@ -118,45 +130,85 @@ class Worker:
         pacer.start()
         try:
             while not self._stopping.is_set():
-                order = pacer.next_order(timeout_s=0.0 if pacer.wants_training else _IDLE_S)
+                may_train = self._may_train
+                order = pacer.next_order(timeout_s=0.0 if may_train or self._applying else _IDLE_S)
                 if isinstance(order, Finish):
                     cause = "finished"
                     return
                 if order is not None:
                     self._carry_out(order)
-                elif pacer.wants_training:
+                elif self._applying and not (may_train and self._beside.is_busy):
+                    self._apply(self._applying)
+                elif may_train:
                     self._train()
+                self._beside.check()
                 self._around.check_children()
             cause = "asked"
         finally:
+            if self._beside.is_busy:
+                self.stop()
+                self._beside.leave(_PARTING_S)
             pacer.stop()
             self._around.emit(PeerStopped(round_id=self.round_id, cause=cause))
 
     def _carry_out(self, order: Reduce | Apply | Repair) -> None:
         match order:
             case Reduce(plan, donors):
-                staged, blamed = self._adopt(plan, donors) if plan.adopts else self._reduce(plan)
-                self._around.pacer.reduced(plan, staged, blamed)
-                if staged and not plan.adopts and self._weight(plan):  # after the vote: nobody waits for it
-                    self._around.learner.note_sent(self._around.averager.buffer, plan.digest())
+                self._around.learner.send()
+                self._do(partial(self._exchange, plan, donors))
             case Apply():
-                self._apply(order)
+                self._applying = order
+                self._do(partial(self._load, order.commit.state))
+                if not self._beside.is_busy:
+                    self._apply(order)
             case Repair():
                 self._repair(order)
             case _:
                 assert_never(order)
 
+    def _do(self, job: Callable[[], None]) -> None:
+        # Beside training, if training may go on meanwhile.
+        if self._run.overlap.delay_steps:
+            self._beside.begin(job)
+        else:
+            job()
+
+    @property
+    def _may_train(self) -> bool:
+        pacer, learner = self._around.pacer, self._around.learner
+        if pacer.wants_training:
+            return True
+        most = self._run.timetable.most_ahead(learner.round_id)
+        return pacer.is_exchanging and learner.ahead.inner_step < most
+
     def _train(self) -> None:
-        learner = self._around.learner
+        learner, pacer = self._around.learner, self._around.pacer
+        if pacer.wants_training:
+            learner.take_up()
+        else:
+            learner.send()
         result, seconds = learner.train(self._around.emit)
         self._train_s, self._trained_at = self._train_s + seconds, time.monotonic()
         self._tokens += result.tokens
-        self._around.pacer.trained(learner.progress)
+        if not learner.is_ahead:
+            pacer.trained(learner.progress)
+
+    def _exchange(self, plan: RoundPlan, donors: tuple[str, ...]) -> None:
+        staged, blamed = self._adopt(plan, donors) if plan.adopts else self._reduce(plan)
+        self._around.pacer.reduced(plan, staged, blamed)
+        if staged and not plan.adopts and self._weight(plan):  # after the vote: nobody waits for it
+            self._around.learner.note_sent(self._values, plan.digest())
+
+    @property
+    def _values(self) -> NDArray[np.float32]:
+        # The buffer, as long as what this round exchanges.
+        return self._around.averager.buffer[: self._around.learner.fragment.num_elements]
 
     def _reduce(self, plan: RoundPlan) -> tuple[Staged | None, str]:
         # Average with the roster; with the whole result in hand, write it down for the vote.
         around, pace = self._around, self._run.pace
-        around.learner.write_pseudo_gradient(around.averager.buffer)
+        learner, values = around.learner, self._values
+        learner.write_pseudo_gradient(values)
         order = ReduceOrder(
             key=plan.digest(),
             roster=plan.roster,
@@ -164,6 +216,7 @@ class Worker:
             start_s=pace.start_s,
             stall_s=pace.stall_s,
             total_s=reduce_limit_s(pace, plan.attempt),
+            num_elements=len(values),
         )
         self._reducing = order.key
         if self._stopping.is_set():
@@ -185,8 +238,28 @@ class Worker:
         )
         if not outcome.complete:
             return None, outcome.blamed
-        info = around.learner.stage(around.averager.buffer, around.shelf.staged(plan.round_id, plan.digest()))
-        return Staged(plan.digest(), info.weights_digest, info.momentum_digest), ""
+        return self._stage(plan), ""
+
+    def _stage(self, plan: RoundPlan) -> Staged | None:
+        around = self._around
+        try:
+            info = around.learner.stage(self._values, around.shelf.staged(plan.round_id, plan.digest()))
+        except NotFinite as error:
+            # Somebody sent values that are as large as useless; who it was can't be told from a mean.
+            around.emit(
+                ReduceEnded(
+                    round_id=plan.round_id,
+                    attempt=plan.attempt,
+                    complete=False,
+                    seconds=0.0,
+                    bytes_in=0,
+                    bytes_out=0,
+                    cause=error.cause,
+                    blamed="",
+                )
+            )
+            return None
+        return Staged(plan.digest(), info.weights_digest, info.momentum_digest)
 
     def _weight(self, plan: RoundPlan) -> int:
         return dict(zip(plan.roster, plan.samples, strict=True)).get(self.peer_id, 0)
@@ -205,20 +278,25 @@ class Worker:
             return None, ""
         return Staged(result.plan_digest, result.weights_digest, result.momentum_digest), ""
 
+    def _load(self, state: GlobalState) -> None:
+        self._unreadable = None
+        try:
+            self._around.learner.load(self._around.shelf.promote(state))
+        except CheckpointError as error:
+            self._unreadable = error
+
     def _apply(self, order: Apply) -> None:
         around, state = self._around, order.commit.state
-        around.learner.settle(
-            around.averager.buffer,
-            state.averaged_plan_digest(),
-            took_part=self.peer_id in state.participating_nodes,
-        )
-        round_loss, speed = around.learner.progress.loss, self._tokens / max(self._train_s, 1e-9)
-        try:
-            around.learner.stand_on(around.shelf.promote(state), state, keep_inner_state=True)
-        except CheckpointError as error:
-            around.emit(RepairFailed(cause=error.cause))
+        self._beside.wait()
+        self._applying = None
+        if self._unreadable is not None:
+            around.emit(RepairFailed(cause=self._unreadable.cause))
             around.pacer.lost_result()
             return
+        round_loss, speed = around.learner.progress.loss, self._tokens / max(self._train_s, 1e-9)
+        took_part = state.samples_of(self.peer_id) > 0
+        around.learner.settle(self._values, state.averaged_plan_digest(), took_part=took_part)
+        around.learner.follow(state)
         if around.ledger.head().round_id < state.round_id:  # a repair that failed later may have logged it
             around.ledger.append(order.link)  # after the state: the log's head must have one
         sync_s = time.monotonic() - self._trained_at
@@ -231,7 +309,7 @@ class Worker:
                 sync_s=sync_s,
             )
         )
-        around.pacer.applied(state)
+        around.pacer.applied(state, around.learner.progress)
         val_loss = self._settle_on(state)
         around.pacer.publish(
             WorkerMetrics(
@@ -261,7 +339,7 @@ class Worker:
             around.emit(RepairFailed(cause=error.cause))
             around.pacer.repair_failed()
             return
-        around.learner.stand_on(caught_up.path, caught_up.head, keep_inner_state=False)
+        around.learner.stand_on(caught_up.path, caught_up.head)
         around.emit(
             StateFetched(
                 round_id=caught_up.head.round_id,

@@ -30,6 +30,7 @@ class Day:
         seed: Which day.
         peers: Identities at its beginning.
         kind: What sort of run it is a day of.
+        overlaps: Whether training goes on while rounds are exchanged.
         rounds: Rounds committed.
         virtual_s: Its length in virtual seconds.
         recovery_s: Virtual seconds from the last fault to a commit that everybody has.
@@ -43,6 +44,7 @@ class Day:
     seed: int
     peers: int
     kind: str = ENDLESS
+    overlaps: bool = False
     rounds: int = 0
     virtual_s: float = 0.0
     recovery_s: float = 0.0
@@ -74,8 +76,9 @@ def live_through(
     rng = Random(seed * 7919 + 1)
     num_peers = rng.randint(*peers)
     kind = rng.choice(_KINDS)
-    rounds = rng.randint(2, 5) if kind == ENDING else 100_000
-    run = virtual_run(num_peers, named=kind != UNNAMED, rounds=rounds)
+    overlaps = Random(seed * 104729 + 2).random() < 0.5
+    rounds = (rng.randint(2, 5) if kind == ENDING else 100_000) * (2 if overlaps else 1)
+    run = virtual_run(num_peers, named=kind != UNNAMED, rounds=rounds, overlaps=overlaps)
     swarm = VirtualSwarm(seed, run, machine_type)
     swarm.tell = tell
     violation, what, quiet_at = "", "", 0.0
@@ -92,6 +95,7 @@ def live_through(
         seed=seed,
         peers=num_peers,
         kind=kind,
+        overlaps=overlaps,
         rounds=swarm.witness.height,
         virtual_s=swarm.now,
         recovery_s=swarm.now - quiet_at,

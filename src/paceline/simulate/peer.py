@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 _POLL_S, _TRAINING_TICK_S, _TICK_S = 0.3, 1.8, 0.9
 _STEP_S, _SAMPLES = 0.5, 8
 _NEVER = float("inf")
+_EXCHANGING = (Phase.WAIT, Phase.REDUCE, Phase.ATTEST, Phase.APPLY)
 Order = Reduce | Apply | Repair | Finish
 
 
@@ -79,7 +80,8 @@ class VirtualPeer:
         self._actions: deque[Action] = deque()
         self._orders: deque[Order] = deque()
         self._order: Order | None = None
-        self._working = False
+        self._working = self._stepping = False
+        self._ahead = 0  # steps of the next round
         self._wakes_at, self._polled_at = _NEVER, float("-inf")
         self._said = ""
         self._last_seq: dict[str, int] = {}
@@ -218,25 +220,40 @@ class VirtualPeer:
             self._swarm.after(0.02, self._work, self)
 
     def _work(self) -> None:
-        if self._order is not None:
-            return
-        if self._orders:
+        if self._stepping:
+            return  # orders are taken between steps
+        if self._order is None and self._orders:
             self._order = self._orders.popleft()
             self._begin(self._order)
-        elif self.machine.phase is Phase.TRAIN:
+        trains = self._order is None and self.machine.phase is Phase.TRAIN
+        if trains or self._may_go_ahead():
+            self._stepping = True
             takes = _STEP_S * self.slowness * self._swarm.rng.uniform(0.9, 1.1)
             self._swarm.after(takes, self._step, self)
-        else:
+        elif self._order is None:
             self._working = False
 
+    def _may_go_ahead(self) -> bool:
+        most = self._swarm.config.timetable.most_ahead(self.machine.standing.round_id)
+        return self.machine.phase in _EXCHANGING and self._ahead < most
+
     def _step(self) -> None:
+        self._stepping = False
         machine = self.machine
         if machine.phase is Phase.TRAIN:
-            steps, speed = machine.progress.inner_step + 1, _SAMPLES / (_STEP_S * self.slowness)
-            machine.trained(Progress(steps, steps * _SAMPLES, speed, 2.0), self._swarm.now)
+            # What was done for the next round counts for this one if that goes on after all.
+            machine.trained(self._progress(machine.progress.inner_step + self._ahead + 1), self._swarm.now)
+            self._ahead = 0
+            self._swarm.witness.trained(self.peer_id, _SAMPLES)
             if machine.phase is not Phase.TRAIN:
                 self.wake_within(0.0)
+        elif self._may_go_ahead():
+            self._ahead += 1
+            self._swarm.witness.trained(self.peer_id, _SAMPLES)
         self._work()
+
+    def _progress(self, steps: int) -> Progress:
+        return Progress(steps, steps * _SAMPLES, _SAMPLES / (_STEP_S * self.slowness), 2.0)
 
     def _begin(self, order: Order) -> None:
         swarm = self._swarm
@@ -342,7 +359,8 @@ class VirtualPeer:
         head = self.disk.head
         self._swarm.witness.stands_on(self.peer_id, head, self._stands)
         self.disk.tidy()
-        self.machine.applied(head, self._swarm.now)
+        self.machine.applied(head, self._swarm.now, self._progress(self._ahead))
+        self._ahead = 0
         self._swarm.say(self, f"stands on round {head.round_id}")
         self._end_order()
 
@@ -362,7 +380,7 @@ class VirtualPeer:
             self._append(link)
             if self._is_hurt("appended"):
                 return
-        self._stands = state_of(state)
+        self._stands, self._ahead = state_of(state), 0
         self._settle()
 
     def _restore(self) -> RoundMachine:

@@ -11,6 +11,7 @@ from random import Random
 
 from paceline.core.chain import genesis
 from paceline.core.config import PaceConfig, QuorumConfig, RunConfig
+from paceline.core.overlap import OverlapConfig
 from paceline.core.records import Phase, Record, RoundPlan
 from paceline.core.rounds import RoundMachine
 from paceline.core.signing import peer_id_of
@@ -38,13 +39,16 @@ def peer_name(number: int) -> str:
     return peer_id_of(hashlib.sha256(b"virtual peer %d" % number).digest())
 
 
-def virtual_run(num_founders: int, *, named: bool = True, rounds: int = 100_000) -> RunConfig:
+def virtual_run(
+    num_founders: int, *, named: bool = True, rounds: int = 100_000, overlaps: bool = False
+) -> RunConfig:
     """Make the parameters of a run with short rounds.
 
     Args:
         num_founders: How many peers begin.
         named: Whether the run names them; if not, any majority of their number begins.
-        rounds: Rounds until the run is finished.
+        rounds: Rounds until the run is finished; with overlap an even number.
+        overlaps: Whether halves of the model take turns, and training goes on while one is exchanged.
 
     Returns:
         The run.
@@ -53,8 +57,9 @@ def virtual_run(num_founders: int, *, named: bool = True, rounds: int = 100_000)
     least = 2 if named else num_founders // 2 + 1
     return RunConfig(
         name="virtual",
-        inner_steps=4,
+        inner_steps=8 if overlaps else 4,
         rounds=rounds,
+        overlap=OverlapConfig(fragments=2, delay_steps=2) if overlaps else OverlapConfig(),
         # Longer than all trouble of a day: nobody who will come back is ever declared departed.
         quorum=QuorumConfig(min_members=least, founders=founders, departure_s=60),
         pace=PaceConfig(lease_s=5, gather_s=5, start_s=5, stall_s=2, reduce_s=10, grace_s=1.5),

@@ -36,6 +36,7 @@ class Witness:
         Whoever has applied a round has the same digest.
         The chain verifies.
         Credits are the same fold everywhere and never shrink.
+        No step is credited twice.
         A peer never votes twice in one ballot.
         A peer never votes below a term it has promised.
         A ballot has one plan.
@@ -60,6 +61,16 @@ class Witness:
         self._votes: dict[tuple[str, int, Ballot], tuple[str, State]] = {}
         self._last_votes: dict[str, tuple[int, Ballot]] = {}
         self._terms: dict[str, int] = {}
+        self._trained: dict[str, int] = {}
+
+    def trained(self, peer_id: str, samples: int) -> None:
+        """See a peer take an inner step.
+
+        Args:
+            peer_id: Who.
+            samples: On how many samples.
+        """
+        self._trained[peer_id] = self._trained.get(peer_id, 0) + samples
 
     def published(self, record: Record, disk: Disk) -> None:
         """See a record that a peer signs.
@@ -103,6 +114,8 @@ class Witness:
         before = self._balances[state.round_id - 1]
         if any(disk.balances.get(who, 0) < had for who, had in before.items()):
             raise Violation("credits never shrink", f"someone lost credits in round {state.round_id}")
+        if any(had > self._trained.get(who, 0) for who, had in disk.balances.items()):
+            raise Violation("a step counts once", f"round {state.round_id} credits more than was trained")
 
     def stands_on(self, peer_id: str, head: GlobalState, state: State | None) -> None:
         """See the state that a peer trains from.

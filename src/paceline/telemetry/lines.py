@@ -67,7 +67,7 @@ _LINES: dict[type[Event], str | Callable[[Any], str]] = {
     events.RoundCommitted: (
         "round {round_id} committed: loss {loss:.3f}, {members} members, {sync_s:.1f} s, commit {digest:.8}"
     ),
-    events.Evaluated: "round {round_id}: validation loss {val_loss:.4f} nats per byte",
+    events.Evaluated: "round {round_id}: validation loss {val_loss:.4f} nats per token",
     events.DriftDetected: (
         "round {round_id}: these weights ({ours:.8}) are not the committed ones ({theirs:.8}); repairing"
     ),

@@ -121,7 +121,7 @@ class PrometheusSink:
         self._inner_step = gauge("inner_step", "Inner steps done in this round.")
         self._loss = gauge("loss", "Training loss of the last inner step, in nats per token.")
         self._validation_loss = gauge(
-            "validation_loss", "Loss of the anchor on held-out data, in nats per byte."
+            "validation_loss", "Loss of the anchor on held-out data, in nats per token."
         )
         self._speed = gauge("tokens_per_second", "Training speed of the last inner step.")
         self._roster_size = gauge("roster_size", "Members of the last planned or committed round.")
@@ -182,8 +182,9 @@ class PrometheusSink:
 
     @_note.register
     def _(self, event: events.StepDone) -> None:
-        self._enter_round(event.round_id)
-        self._inner_step.set(event.inner_step)
+        if not event.ahead:
+            self._enter_round(event.round_id)
+            self._inner_step.set(event.inner_step)
         self._loss.set(event.loss)
         if event.seconds > 0:
             self._speed.set(event.tokens / event.seconds)

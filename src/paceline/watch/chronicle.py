@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from paceline.core.config import RunConfig
+from paceline.core.overlap import Timetable
 from paceline.core.records import CommitRecord, RoundReceipt
 from paceline.watch.commits import Agreement, Footing, footing_of
 from paceline.watch.picture import RoundView
@@ -174,18 +175,19 @@ class Chronicle:
             settled = settled[-(rounds - len(self._open)) :]
         return [*(self._settled[round_id] for round_id in settled), *self._open.values()]
 
-    def others_after(self, round_id: int) -> int:
-        """Add up the members of committed rounds, less one for each round.
+    def others_steps_after(self, round_id: int, timetable: Timetable) -> int:
+        """Add up the steps of committed rounds, each times its members less one.
 
         Args:
             round_id: Rounds after this one count.
+            timetable: The run's rounds.
 
         Returns:
             Their number.
         """
         views = [view for at, view in self._settled.items() if at > round_id]
         views += [view for at, view in self._open.items() if at > round_id]
-        return sum(max(len(view.members) - 1, 0) for view in views)
+        return sum(max(len(view.members) - 1, 0) * timetable.steps_of(view.round_id) for view in views)
 
     def in_progress(self, round_id: int, led: Led, begun: Collection[str]) -> RoundView:
         """Show a round that is not committed.

@@ -218,7 +218,7 @@ class Swarm:
             at=now,
             is_live=self._is_live,
             rounds_planned=run.rounds,
-            inner_steps=run.inner_steps,
+            inner_steps=run.timetable.steps_of(min(height + 1, run.rounds)),
             tokens_per_sample=run.model.seq_len,
             parameters=self._parameters,
             lease_s=run.pace.lease_s,
@@ -290,7 +290,7 @@ class Swarm:
         before, after = 0, self.crowd.first_round - 1
         if self._before is not None:
             before, after = self._before.data_parallel_bytes, self._before.rounds_committed
-        num_steps = self.chronicle.others_after(after) * self.run.inner_steps
+        num_steps = self.chronicle.others_steps_after(after, self.run.timetable)
         return before + num_steps * _STEP_BYTES * self._parameters
 
     def _note(self, round_id: int, record: _OfARound) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
 from pydantic import ValidationError
 
@@ -187,22 +187,27 @@ class History:
         Raises:
             LedgerError: The file is damaged.
         """
-        with self._mutex, naming(self._path):
+        with (
+            self._mutex,
+            naming(self._path),
+        ):  # only to fetch: whoever notes something must not wait for parsing
             found = self._connection.execute(
                 "SELECT document FROM moments ORDER BY at > ?, abs(at - ?) LIMIT 1", (at, at)
             ).fetchone()
             if found is None:
                 return None
             committed = self._connection.execute(
-                "SELECT document FROM rounds WHERE committed_at <= ? ORDER BY round_id DESC LIMIT ?",
+                "SELECT document, committed_at FROM rounds WHERE committed_at <= ?"
+                " ORDER BY round_id DESC LIMIT ?",
                 (at, -1 if rounds is None else max(rounds - 1, 0)),
-            ).fetchall()
-            try:
-                moment = Picture.model_validate_json(unpacked(found[0]))
-                views = [RoundView.model_validate_json(unpacked(row[0])) for row in committed[::-1]]
-            except (ValidationError, zlib.error) as error:
-                raise LedgerError(f"{self._path}: its content is damaged", REMEDY) from error
-            return self._completed(moment, views, at)
+            ).fetchall()[::-1]
+            spans = self._spans([row[1] for row in committed], at)
+        try:
+            moment = Picture.model_validate_json(unpacked(found[0]))
+            views = [RoundView.model_validate_json(unpacked(row[0])) for row in committed]
+        except (ValidationError, zlib.error) as error:
+            raise LedgerError(f"{self._path}: its content is damaged", REMEDY) from error
+        return _completed(moment, views, spans, at)
 
     def neighbours(self) -> tuple[str, ...]:
         """Recall whom the monitor was connected with.
@@ -246,30 +251,13 @@ class History:
         )
         self._ends = ends
 
-    def _completed(self, moment: Picture, views: list[RoundView], at: float) -> Picture:
-        height = max([moment.rounds_committed, *(view.round_id for view in views)])
-        ends = [view.committed_at for view in views if view.committed_at is not None]
+    def _spans(self, ends: list[float], at: float) -> list[tuple[str, int, Any, float, float]]:
         since = ends[-ROUNDS_WITH_SPANS] if len(ends) >= ROUNDS_WITH_SPANS else float("-inf")
-        rows = self._connection.execute(
+        return self._connection.execute(
             "SELECT peer_id, round_id, standing, begin, end FROM spans WHERE end > ? AND begin <= ?"
             " ORDER BY begin, peer_id",
             (since, at),
         ).fetchall()
-        later_s = max(0.0, at - moment.at)
-        return moment.model_copy(
-            update={
-                "at": at,
-                "is_live": False,
-                "peers": tuple(p.model_copy(update={"seen_s": p.seen_s + later_s}) for p in moment.peers),
-                "rounds": (*views, *(view for view in moment.rounds if view.round_id == height + 1)),
-                "rounds_committed": height,
-                "last_commit_at": ends[-1] if ends else moment.last_commit_at,
-                "spans": tuple(
-                    Span(peer_id=row[0], round_id=row[1], standing=row[2], begin=row[3], end=min(row[4], at))
-                    for row in rows
-                ),
-            }
-        )
 
     def _thin_out(self) -> None:
         # The older half loses every second moment and its older spans, as often as it takes; rounds go last.
@@ -311,3 +299,24 @@ class History:
 
 def _count(connection: sqlite3.Connection, table: str) -> int:
     return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
+def _completed(
+    moment: Picture, views: list[RoundView], spans: list[tuple[str, int, Any, float, float]], at: float
+) -> Picture:
+    height = max([moment.rounds_committed, *(view.round_id for view in views)])
+    later_s = max(0.0, at - moment.at)
+    return moment.model_copy(
+        update={
+            "at": at,
+            "is_live": False,
+            "peers": tuple(p.model_copy(update={"seen_s": p.seen_s + later_s}) for p in moment.peers),
+            "rounds": (*views, *(view for view in moment.rounds if view.round_id == height + 1)),
+            "rounds_committed": height,
+            "last_commit_at": views[-1].committed_at if views else moment.last_commit_at,
+            "spans": tuple(
+                Span(peer_id=peer_id, round_id=round_id, standing=standing, begin=begin, end=min(end, at))
+                for peer_id, round_id, standing, begin, end in spans
+            ),
+        }
+    )

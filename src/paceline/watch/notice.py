@@ -24,6 +24,11 @@ def notice(picture: Picture) -> str:
     """
     if not picture.is_live or picture.rounds_committed >= picture.rounds_planned:
         return ""
+    if picture.blind_since is not None:
+        return (
+            f"This observer itself has been cut off from the network since {_clock(picture.blind_since)} "
+            "and connects again by itself: of the swarm nothing is known."
+        )
     if not any(peer.seen_s < picture.lease_s for peer in picture.peers):
         return _silence(picture)
     if picture.quorum_here < picture.quorum_needed:
@@ -58,11 +63,14 @@ def _silence(picture: Picture) -> str:
     if since is None or picture.at - since < picture.lease_s:
         return ""
     which = ", when the watch began," if heard is None else ""
-    when = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return (
-        f"Nobody has been heard since {when}{which or ','} {_spelled(picture.at - since)} ago: "
+        f"Nobody has been heard since {_clock(since)}{which or ','} {_spelled(picture.at - since)} ago: "
         f"the peers have stopped, or this observer is cut off from them."
     )
+
+
+def _clock(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _spelled(seconds: float) -> str:

@@ -43,7 +43,7 @@ class PeerView(Frozen):
     loss: float | None = None
     """Mean training loss of its round so far, nats per token."""
     val_loss: float | None = None
-    """Loss of the last anchor on its held-out data, nats per byte."""
+    """Loss of the last anchor on its held-out data, nats per token."""
     bytes_in: int = 0
     """Bytes of parts received since it started."""
     bytes_out: int = 0
@@ -93,7 +93,7 @@ class RoundView(Frozen):
     avg_loss: float | None = None
     """Training loss over the members, nats per token."""
     val_loss: float | None = None
-    """Loss of the new anchor on held-out data, nats per byte, averaged over those who told."""
+    """Loss of the new anchor on held-out data, nats per token, averaged over those who told."""
     losses: dict[str, float] = Field(default_factory=dict)
     """Each member's own training loss of the round, nats per token."""
     digest: str = ""
@@ -133,7 +133,7 @@ class Picture(Frozen):
     rounds_planned: int
     """Rounds of the whole run."""
     inner_steps: int
-    """Inner steps per round."""
+    """Inner steps of the round in progress."""
     tokens_per_sample: int
     """Tokens of one sequence."""
     parameters: int
@@ -174,5 +174,8 @@ class Picture(Frozen):
     """The first moment that is known, in seconds since 1970: when the watch began, or the run in a replay."""
     heard_at: float | None = None
     """When something new last came from anybody, in seconds since 1970; None when nobody has been heard."""
+    blind_since: float | None = None
+    """Since when the monitor itself is cut off from the network, in seconds since 1970; None while it is not.
+    All else is as it was then: of the swarm nothing is known."""
     notice: str = ""
     """What is wrong with the swarm as a whole, in one sentence for people (`paceline.watch.notice`)."""

@@ -125,7 +125,7 @@ class RoundFacts:
         Args:
             peer_id: Who.
             seq: Orders what the same peer tells several times.
-            loss: Nats per byte.
+            loss: Nats per token.
         """
         if has_room(peer_id, self._val_losses, self.members):
             self._val_losses[peer_id] = max((seq, loss), self._val_losses.get(peer_id, (-1, 0.0)))

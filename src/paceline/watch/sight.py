@@ -40,7 +40,7 @@ class Sight:
         samples: Sequences trained on in it.
         samples_per_s: Its recent speed.
         loss: Mean training loss of the round so far, nats per token.
-        val_loss: Loss of the last anchor that it measured, nats per byte.
+        val_loss: Loss of the last anchor that it measured, nats per token.
         term: The coordinator's term that it is in.
         coordinator: Whom it follows.
         head_digest: The commit that it stands on.

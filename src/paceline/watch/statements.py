@@ -43,7 +43,7 @@ class Statements(Generic[Place, Statement]):
 
     Guarantees:
         Of each author only the latest few are kept.
-        Strangers together fill no more than their share, and never crowd out a member.
+        Strangers crowd out no member and are in no total.
     """
 
     def __init__(self, members: Collection[str]) -> None:

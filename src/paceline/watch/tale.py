@@ -149,6 +149,7 @@ class _Life:
     standing: Standing = "train"
     round_id: int = 0
     samples: int = 0
+    ahead: int = 0
     trained: int = 0
     head: str = ""
     last: float = 0.0
@@ -183,6 +184,9 @@ class _Life:
     @_note.register
     def _(self, event: events.StepDone) -> None:
         samples = event.tokens // self.tale.tokens_per_sample
+        if event.ahead:
+            self.ahead += samples
+            return
         self._enter(event.round_id)
         self.samples += samples
         self.trained = max(self.trained, self.samples)
@@ -199,6 +203,9 @@ class _Life:
     @_note.register
     def _(self, event: events.RoundCommitted) -> None:
         self._enter(event.round_id + 1)
+        if self.round_id == self.tale.round_id:  # of steps ahead it has only those of this round
+            self.samples, self.ahead = self.samples + self.ahead, 0
+            self.trained = max(self.trained, self.samples)
         self.head = event.digest
 
     @_note.register

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import singledispatchmethod
 
 from paceline.core import events
@@ -18,6 +19,20 @@ from paceline.watch.sight import Sight
 _SMOOTHING = 0.3
 
 
+@dataclass
+class _Sums:
+    # Over the steps of one peer in one round.
+    round_id: int
+    inner_step: int = 0
+    steps: int = 0
+    samples: int = 0
+    loss: float = 0.0
+
+    def add(self, event: events.StepDone, samples: int) -> None:
+        self.inner_step, self.steps, self.samples = event.inner_step, self.steps + 1, self.samples + samples
+        self.loss += bounded(event.loss)
+
+
 class Telling:
     """Takes events into a crowd and a chronicle, in the order of their times."""
 
@@ -30,7 +45,7 @@ class Telling:
             chronicle: The rounds.
         """
         self._run, self._crowd, self._chronicle = run, crowd, chronicle
-        self._losses: dict[str, tuple[int, int, float]] = {}
+        self._sums: dict[str, _Sums] = {}
 
     def take(self, peer_id: str, time: float, event: Event) -> None:
         """Take in one event.
@@ -64,18 +79,18 @@ class Telling:
 
     @_note.register
     def _(self, event: events.StepDone, sight: Sight, time: float) -> None:
-        sight.move(sight.phase, event.round_id, time)
-        round_id, steps, total = self._losses.get(sight.peer_id, (0, 0, 0.0))
-        if round_id != event.round_id or event.inner_step <= sight.inner_step:
-            steps, total = 0, 0.0
-        steps, total = steps + 1, total + bounded(event.loss)
-        self._losses[sight.peer_id] = (event.round_id, steps, total)
+        sums = self._sums.get(sight.peer_id)
+        if sums is None or sums.round_id != event.round_id or event.inner_step <= sums.inner_step:
+            sums = self._sums[sight.peer_id] = _Sums(event.round_id)
         samples = event.tokens // self._run.model.seq_len
+        sums.add(event, samples)
         if speed := rate(samples, event.seconds):
             before = sight.samples_per_s or speed
             sight.samples_per_s = before + _SMOOTHING * (speed - before)
-        sight.samples = samples if steps == 1 else sight.samples + samples
-        sight.inner_step, sight.loss = event.inner_step, total / steps
+        if event.ahead:
+            return  # it shows once the round is entered
+        sight.move(sight.phase, event.round_id, time)
+        sight.inner_step, sight.samples, sight.loss = event.inner_step, sums.samples, sums.loss / sums.steps
         facts = self._chronicle.facts_of(event.round_id)
         if facts is not None:
             facts.note_step(sight.peer_id, event.inner_step, sight.loss)

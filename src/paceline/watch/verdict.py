@@ -56,6 +56,9 @@ def verdict(picture: Picture) -> Verdict:
     if not picture.is_live:
         done = f"{picture.rounds_committed} of {_plural(picture.rounds_planned, 'round')}"
         return Verdict("over", "Ended", f"{done} committed", _lost_words(picture))
+    if picture.blind_since is not None:
+        again = "It connects again by itself; what is shown is what it saw last."
+        return Verdict("watch", "The monitor is blind", "it is cut off from the network itself", again)
     if not _here(picture):
         return _nobody(picture)
     if picture.quorum_here < picture.quorum_needed:

@@ -21,16 +21,14 @@ from types import TracebackType
 from typing import Self
 
 from paceline.core.config import Handout, RunConfig
-from paceline.core.errors import LedgerError, PacelineError
+from paceline.core.errors import LedgerError, PacelineError, ProcessDied
 from paceline.learning.model import num_parameters
-from paceline.network.board import Board
-from paceline.network.lookout import Lookout
-from paceline.peer.observer import looking_out
 from paceline.watch.fold import Swarm
 from paceline.watch.history import MAX_BYTES, History
 from paceline.watch.past import Past
 from paceline.watch.picture import Picture
 from paceline.watch.proof import Prover
+from paceline.watch.sighting import SILENT_S, Sighting
 from paceline.watch.source import ROUNDS_SHOWN
 from paceline.watch.store import is_history
 
@@ -54,10 +52,11 @@ class Watcher:
 
     Guarantees:
         What was seen before a restart is shown after it.
+        A watch whose network died starts it again, and takes nobody for lost meanwhile.
 
     Attributes:
         is_live: True.
-        trouble: Why the history can't be written, if it can't.
+        trouble: What is wrong with the watch itself, in one sentence; empty when nothing is.
     """
 
     is_live = True
@@ -70,16 +69,14 @@ class Watcher:
             history: File that keeps what is seen; in memory, and for this one watch, when left out.
         """
         self.trouble = ""
-        self._target, self._history_path = target, history
+        self._history_path = history
         self._stack = ExitStack()
         self._lock = threading.RLock()
         self._news = threading.Condition(self._lock)
         self._stopping = threading.Event()
         self._version = 0
         self._error: PacelineError | None = None
-        self._lookout: Lookout
-        self._board: Board
-        self._run: RunConfig
+        self._sighting = Sighting(target)
         self._swarm: Swarm
         self._history: History
         self._prover: Prover
@@ -99,15 +96,16 @@ class Watcher:
             LedgerError: The history is damaged.
         """
         with ExitStack() as stack:
-            looking = looking_out(self._target, self._known_neighbours())
-            self._lookout, self._board, self._run = stack.enter_context(looking)
-            parameters = num_parameters(self._run.model)
+            self._sighting.open(self._known_neighbours())
+            self._sighting.read_at = time.time()
+            stack.callback(self._sighting.close)
+            parameters = num_parameters(self.run.model)
             kept_bytes = _IN_MEMORY_BYTES if self._history_path is None else MAX_BYTES
-            history = History(self._history_path, self._run, parameters, max_bytes=kept_bytes)
+            history = History(self._history_path, self.run, parameters, max_bytes=kept_bytes)
             self._history = stack.enter_context(history)
-            self._swarm = Swarm(self._run, parameters)
+            self._swarm = Swarm(self.run, parameters)
             self._recall()
-            self._prover, self._past = Prover(self._run.run_id), Past(self._lookout, self._run)
+            self._prover, self._past = Prover(self.run.run_id), Past(self._sighting.lookout, self.run)
             stack.callback(self._stop)
             self._begin(("watch", self._watch), ("proofs", self._prove))
             self.changed(0, _FIRST_LOOK_S)
@@ -122,7 +120,7 @@ class Watcher:
     @property
     def run(self) -> RunConfig:
         """The run's parameters."""
-        return self._run
+        return self._sighting.run
 
     @property
     def begin(self) -> float:
@@ -146,7 +144,7 @@ class Watcher:
             The picture.
 
         Raises:
-            PacelineError: The watch has ended: its network daemon died, say.
+            PacelineError: The watch has ended.
         """
         self._raise_error()
         if at is not None and at < time.time() - POLL_S:
@@ -154,7 +152,14 @@ class Watcher:
             if kept is not None:
                 return kept
         with self._lock:
-            return self._swarm.picture(time.time(), rounds)
+            return self._present(rounds)
+
+    def _present(self, rounds: int | None) -> Picture:
+        # Of a time in which it saw nothing, a watch shows nothing but what it saw before.
+        now = time.time()
+        blind_since = self._sighting.blind_since(now, self.run.pace.lease_s)
+        picture = self._swarm.picture(now if blind_since is None else blind_since, rounds)
+        return picture.model_copy(update={"blind_since": blind_since})
 
     def changed(self, after: int, timeout_s: float) -> int:
         """Wait for news.
@@ -206,7 +211,7 @@ class Watcher:
         for thread in self._threads:
             thread.join(timeout=30.0)
         with suppress(LedgerError), self._lock:
-            self._history.note(self._swarm.picture(time.time(), _NOTED_ROUNDS), at_once=True)
+            self._history.note(self._present(_NOTED_ROUNDS), at_once=True)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
@@ -222,13 +227,21 @@ class Watcher:
     def _watch(self) -> None:
         neighbours_at = measured_at = float("-inf")
         clock_ahead_s: float | None = None
+        seen_at = time.monotonic()
         while not self._stopping.is_set():
             is_due = time.monotonic() >= measured_at + _SELDOM_S
             measured_at = time.monotonic() if is_due else measured_at
-            posted = self._board.read(_KINDS + _SELDOM if is_due else _KINDS)
+            try:
+                posted = self._sighting.look(_KINDS + _SELDOM if is_due else _KINDS)
+            except ProcessDied as error:
+                self._start_network_again(error)
+                continue
             now, mono = time.time(), time.monotonic()
             rows = self._past.arrived(mono)
             with self._news:
+                if self._sighting.has_seen:
+                    self._unseen(mono - seen_at)
+                    seen_at, self._sighting.read_at = mono, now
                 if clock_ahead_s is not None and abs(now - mono - clock_ahead_s) > _CLOCK_SET_S:
                     self._swarm.crowd.stood_still(now - mono - clock_ahead_s)
                 clock_ahead_s = now - mono
@@ -245,27 +258,41 @@ class Watcher:
             if mono >= neighbours_at + _NEIGHBOURS_EVERY_S:
                 neighbours_at = mono
                 self._note_neighbours()
-            self._rest()
+            self._stopping.wait(POLL_S)
+
+    def _start_network_again(self, error: ProcessDied) -> None:
+        wait_s = self._sighting.lose(error)
+        self._tell(f"{error.cause}: the monitor sees nothing, and starts it again in {wait_s:.0f} s")
+        while not self._stopping.wait(0.2):
+            if self._sighting.regain(self._history.neighbours(), time.monotonic()):
+                self._past = Past(self._sighting.lookout, self.run)
+                self._tell("")
+                return
+            self._tell(f"{self._sighting.cause}: the monitor sees nothing, and tries again")
+
+    def _tell(self, trouble: str) -> None:
+        if trouble != self.trouble:
+            with self._news:
+                self.trouble = trouble
+                self._version += 1
+                self._news.notify_all()
+
+    def _unseen(self, seconds: float) -> None:
+        # Nobody's silence counts of the time in which it could not be heard: the network died,
+        # say, or this process was stopped.
+        if seconds > min(SILENT_S, self.run.pace.lease_s):
+            self._swarm.crowd.stood_still(seconds - POLL_S)
 
     def _note(self, picture: Picture) -> None:
         try:
             self._history.note(picture)
         except LedgerError as error:  # a full disk must not end the watch
-            self.trouble = str(error)
+            self._tell(f"the history can't be written: {error}")
         else:
-            self.trouble = ""
-
-    def _rest(self) -> None:
-        began = time.monotonic()
-        self._stopping.wait(POLL_S)
-        overslept_s = time.monotonic() - began - POLL_S
-        if overslept_s > self._run.pace.lease_s:
-            # This process was stopped. It must not wake up and take everybody for lost.
-            with self._lock:
-                self._swarm.crowd.stood_still(overslept_s)
+            self._tell("")
 
     def _note_neighbours(self) -> None:
-        addresses = self._lookout.dht.neighbours()
+        addresses = self._sighting.lookout.dht.neighbours()
         if addresses:
             with suppress(LedgerError):  # as above
                 self._history.keep_neighbours(addresses[:_MOST_NEIGHBOURS])
@@ -275,12 +302,16 @@ class Watcher:
         while not self._stopping.wait(_PROVE_EVERY_S):
             with self._lock:
                 announced = self._swarm.announced(time.time())
-            hosts, now = self._lookout.hosts(), time.monotonic()
+            if self._sighting.cause:
+                continue
+            lookout = self._sighting.lookout
+            hosts, now = lookout.hosts(), time.monotonic()
             greeted_at = {peer: at for peer, at in greeted_at.items() if now < at + _GREET_AGAIN_S}
             strangers = announced.keys() - hosts.keys() - greeted_at.keys()
             if strangers:
                 greeted_at |= dict.fromkeys(strangers, now)
-                self._lookout.greet(strangers)
+                with suppress(ProcessDied):  # the other thread notices, and starts it again
+                    lookout.greet(strangers)
             places = self._prover.due(announced, hosts, now)
             if places:
                 self._prover.ask(announced, places)

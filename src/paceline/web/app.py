@@ -4,7 +4,8 @@
 |---|---|
 | `/` and `/page/…` | the dashboard: one page, all of it from here |
 | `/api/picture` | the swarm as it stands (`paceline.watch.picture`); `?at=SECONDS` as it stood then |
-| `/api/rounds`, `/api/peers` | the rounds or the peers of that picture alone; `?rounds=N` for more than 200 |
+| `/api/rounds`, `/api/peers` | the rounds or the peers of that picture alone |
+| `?rounds=N` | with any of these, how many rounds: up to 200, and on loopback up to 1000 |
 | `/api/span` | which moments and how many rounds there are to see |
 | `/events` | the picture again whenever there is news, as server-sent events |
 | `/metrics`, `/sd` | the swarm's metrics; the peers' own addresses for Prometheus' HTTP service discovery |
@@ -14,6 +15,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -29,6 +31,7 @@ from starlette.staticfiles import StaticFiles
 from paceline.core.errors import PacelineError
 from paceline.core.records import Frozen
 from paceline.telemetry import Health
+from paceline.telemetry.server import is_loopback
 from paceline.watch.notice import notice
 from paceline.watch.picture import PeerView, Picture, RoundView
 from paceline.watch.source import ROUNDS_SHOWN, Source
@@ -36,11 +39,12 @@ from paceline.web.discovery import TargetGroup, target_groups
 from paceline.web.exporter import ROUNDS_NEEDED, SwarmMetrics
 from paceline.web.feed import Feed
 from paceline.web.guard import FAILED, Guard, refusal
+from paceline.web.turns import Turns
 
 PAGE = Path(__file__).parent / "page"
 """The dashboard's files."""
 MAX_ROUNDS = 1000
-"""So many rounds may be asked for at once."""
+"""So many rounds may be asked for at once on loopback; over a network `ROUNDS_SHOWN`."""
 
 _ROUNDS = TypeAdapter(tuple[RoundView, ...])
 _PEERS = TypeAdapter(tuple[PeerView, ...])
@@ -92,6 +96,7 @@ class Observatory(Guard):
     Guarantees:
         Unknown paths are not there.
         A moment that is none is refused with a sentence.
+        Costly answers are worked out one at a time and hold up nothing else.
     """
 
     def __init__(self, source: Source) -> None:
@@ -130,17 +135,18 @@ class _Api:
     # Plain functions: starlette calls them in threads, since a picture may take a while.
     def __init__(self, source: Source) -> None:
         self._source = source
+        self._turns = Turns()
         self._registry = CollectorRegistry()
         self._registry.register(SwarmMetrics(lambda: look(source, rounds=ROUNDS_NEEDED)))
 
     def picture(self, request: Request) -> Response:
-        return _json(self._seen(request).model_dump_json())
+        return self._seen(request, lambda picture: picture.model_dump_json().encode())
 
     def rounds(self, request: Request) -> Response:
-        return _json(_ROUNDS.dump_json(self._seen(request).rounds))
+        return self._seen(request, lambda picture: _ROUNDS.dump_json(picture.rounds))
 
     def peers(self, request: Request) -> Response:
-        return _json(_PEERS.dump_json(self._seen(request).peers))
+        return self._seen(request, lambda picture: _PEERS.dump_json(picture.peers))
 
     def span(self, _: Request) -> Response:
         begin, end = self._source.begin, self._source.end
@@ -160,18 +166,22 @@ class _Api:
         except PacelineError as error:
             return _json(Health(healthy=False, cause=str(error)).model_dump_json(), 503)
         height = picture.rounds_committed
-        return _json(Health(healthy=True, round_id=height, cause=picture.notice).model_dump_json())
+        is_well = picture.blind_since is None
+        health = Health(healthy=is_well, round_id=height, cause=picture.notice)
+        return _json(health.model_dump_json(), 200 if is_well else 503)
 
-    def _seen(self, request: Request) -> Picture:
-        asked = _asked(request)
-        return look(self._source, asked.at, asked.rounds)
+    def _seen(self, request: Request, spell: Callable[[Picture], bytes]) -> Response:
+        asker = request.client.host if request.client else ""
+        asked = _asked(request, MAX_ROUNDS if is_loopback(asker) else ROUNDS_SHOWN)
+        with self._turns.turn(asker):
+            return _json(spell(look(self._source, asked.at, asked.rounds)))
 
 
-def _asked(request: Request) -> Seen:
+def _asked(request: Request, max_rounds: int) -> Seen:
     at, rounds = request.query_params.get("at"), request.query_params.get("rounds")
     return Seen(
         at=None if at is None else _number(at, "at", "a moment in seconds since 1970"),
-        rounds=ROUNDS_SHOWN if rounds is None else _count(rounds),
+        rounds=ROUNDS_SHOWN if rounds is None else _count(rounds, max_rounds),
     )
 
 
@@ -187,10 +197,10 @@ def _number(text: str, name: str, meaning: str) -> float:
     return number
 
 
-def _count(text: str) -> int:
-    if text.isascii() and text.isdigit() and len(text) <= 6 and 1 <= int(text) <= MAX_ROUNDS:
+def _count(text: str, most: int) -> int:
+    if text.isascii() and text.isdigit() and len(text) <= 6 and 1 <= int(text) <= most:
         return int(text)
-    raise HTTPException(400, f"rounds must be a number from 1 to {MAX_ROUNDS}, not {text[:40]!r}.")
+    raise HTTPException(400, f"rounds must be a number from 1 to {most}, not {text[:40]!r}.")
 
 
 def _page(_: Request) -> Response:
@@ -206,7 +216,9 @@ def _refused(request: Request, error: Exception) -> Response:
     cause = error.detail
     if error.status_code == 404:
         cause = "There is nothing here; the page is at /, its data below /api/."
-    return refusal(request.scope, error.status_code, cause)
+    answer = refusal(request.scope, error.status_code, cause)
+    answer.headers.update(error.headers or {})
+    return answer
 
 
 def _ended(request: Request, error: Exception) -> Response:

@@ -124,7 +124,7 @@ METRICS: tuple[SwarmMetric, ...] = (
     SwarmMetric(
         "validation_loss",
         "gauge",
-        "Loss of the last measured anchor on held-out data, in nats per byte, averaged over peers.",
+        "Loss of the last measured anchor on held-out data, in nats per token, averaged over peers.",
         one(latest("val_loss")),
     ),
     SwarmMetric(
@@ -175,6 +175,12 @@ METRICS: tuple[SwarmMetric, ...] = (
         "gauge",
         "Seconds since the watch over the swarm began.",
         one(age_s(lambda p: p.begin)),
+    ),
+    SwarmMetric(
+        "watch_blind",
+        "gauge",
+        "1 while the observer itself is cut off from the network, and all else is as it was before; else 0.",
+        one(lambda p: p.blind_since is not None),
     ),
     SwarmMetric(
         "round_duration_seconds",

@@ -36,12 +36,20 @@ def self_test(codec: Codec) -> None:
         PacelineError: It does not give back what it was given, or not as elsewhere.
     """
     try:
+        _keeps_subnormals()
         _average(codec)
     except (ArithmeticError, TypeError, ValueError) as error:
         raise PacelineError(
             f"the {codec.name} codec fails its self-test on this machine: {error}",
             "install another version of numpy or torch, or choose another codec",
         ) from error
+
+
+def _keeps_subnormals() -> None:
+    # Some libraries switch them off for a whole process; means and momentum do get that small.
+    smallest = np.array([2.0**-126], np.float32)
+    if not (smallest * np.float32(0.5))[0]:
+        raise ValueError("this process takes the smallest numbers for zero (flush to zero is on)")
 
 
 def _average(codec: Codec) -> None:

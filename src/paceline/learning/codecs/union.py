@@ -71,6 +71,8 @@ class UnionCodec(Codec):
         if raw[0] == 0:
             _DENSE._check(raw[1:], n)
             return
+        if raw.size > self.encoded_size(n):
+            raise BadPayload(f"union: {raw.size} bytes where {self.encoded_size(n)} would hold everything")
         parts = _parse(raw[1:], n)
         refuse_odd(parts.scales, _LARGEST)
         if parts.codes.size % 2 and parts.indices[-1] >> 4:

@@ -23,7 +23,7 @@
     const note = hasVal ? `training ${words.loss(last.avg_loss)}` : last ? "not measured on held-out data" : "no round is committed yet";
     return {
       key: "loss", name: hasVal || !last ? "validation loss" : "training loss",
-      value: words.loss(last ? (hasVal ? last.val_loss : last.avg_loss) : null), unit: last ? "nats" : "",
+      value: words.loss(last ? (hasVal ? last.val_loss : last.avg_loss) : null), unit: last ? "nats/token" : "",
       note,
     };
   };

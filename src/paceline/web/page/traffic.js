@@ -25,7 +25,7 @@
     const each = peers && picture.rounds_committed && !picture.is_past ? picture.bytes_sent / (peers * picture.rounds_committed) : null;
     return [
       ["per peer and round", words.size(each)],
-      ["steps per round", words.count(picture.inner_steps)],
+      ["steps of the round", words.count(picture.inner_steps)],
       ["weights", words.count(picture.parameters)],
     ];
   };

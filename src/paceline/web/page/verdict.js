@@ -164,6 +164,11 @@
       const detail = `all ${words.plural(picture.rounds_committed, "round")}${loss ? `, ${loss.name} ${words.loss(loss.value)}` : ""}`;
       return { kind: "finished", tone: "over", word: "Finished", detail, advice };
     }
+    if (picture.blind_since) {
+      const advice = "It connects again by itself; what is shown is what it saw last.";
+      const detail = `it is cut off from the network itself, since ${words.clock(picture.blind_since, false)}`;
+      return { kind: "blind", tone: "watch", word: "The monitor is blind", detail, advice };
+    }
     if (!here(picture).length) return nobody(picture);
     if (picture.quorum_needed > 0 && picture.quorum_here < picture.quorum_needed) {
       const missing = picture.quorum_needed - picture.quorum_here;

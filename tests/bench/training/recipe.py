@@ -1,0 +1,154 @@
+"""What `scripts/bench train` compares: one model, one corpus, one number of tokens, many ways to train.
+
+All rows of one seed start from the same weights and read the same text: node k's stream of `learning/data.py`
+in round r of H steps. So rows with one H read the same batches, and rows with another H other windows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from paceline.core.config import CodecName, GptConfig, NodeConfig, RunConfig
+
+Method = Literal["one process", "ours", "gloo", "hivemind", "torchft", "torchft streaming"]
+Inner = Literal["adamw", "muon"]
+_BESIDE: tuple[Method, ...] = ("hivemind", "torchft", "torchft streaming")
+_LOSSY: tuple[CodecName, ...] = ("fp32", "int8", "int4", "int2")
+OURS: Method = "ours"
+ONE: Method = "one process"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is trained.
+
+    Attributes:
+        name: Its name on the command line.
+        model: The model.
+        batch_size: Sequences per node and inner step.
+        nodes: How many nodes.
+        steps: Inner steps of each node, whatever H is.
+        seeds: As many as are taken unless told otherwise.
+        held_out: Batches of the final evaluation.
+        lr: Peak learning rate of AdamW.
+        judged: Whether its figures count: it has enough rounds, and seeds.
+    """
+
+    name: str
+    model: GptConfig
+    batch_size: int
+    nodes: int
+    steps: int
+    seeds: int
+    held_out: int
+    lr: float
+    judged: bool
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that all nodes together train on."""
+        return self.steps * self.nodes * self.batch_size * self.model.seq_len
+
+
+SIZES = {
+    "full": Size("full", GptConfig(dim=128, layers=4, heads=4, seq_len=128), 4, 4, 600, 3, 64, 4e-3, True),
+    "small": Size("small", GptConfig(dim=48, layers=1, heads=2, seq_len=64), 8, 4, 600, 3, 64, 4e-3, True),
+    "quick": Size("quick", GptConfig(dim=32, layers=1, heads=2, seq_len=64), 4, 4, 120, 1, 16, 8e-3, False),
+}
+PLAIN = (1.0, 0.0)
+"""The outer step of most rows: the mean as it is, as `topk` wants it, so that codecs are compared with one
+outer step. Over so few rounds hardly any other is better (docs/performance.md)."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to train.
+
+    Attributes:
+        method: Who averages.
+        inner: The inner optimizer.
+        inner_steps: H; 1 where gradients are averaged in every step.
+        codec: How values travel, where the method is ours.
+        outer: Outer step size and momentum; those that the run's defaults choose when None.
+    """
+
+    method: Method
+    inner: Inner = "adamw"
+    inner_steps: int = 1
+    codec: CodecName = "fp32"
+    outer: tuple[float, float] | None = PLAIN
+
+    @property
+    def name(self) -> str:
+        """What to call it on the command line and in file names."""
+        parts = [self.method.replace(" ", "-"), self.inner]
+        if self.inner_steps > 1:
+            parts.append(f"h{self.inner_steps}")
+        if self.method == OURS:
+            parts.append(self.codec)
+        if self.outer != PLAIN:
+            parts.append("outer-{:g}-{:g}".format(*self.outer) if self.outer else "outer-default")
+        return "-".join(parts)
+
+    def run(self, size: Size, seed: int) -> RunConfig:
+        """Spell it as a run's parameters."""
+        optimizer: dict[str, Any] = (
+            {"type": "adamw", "lr": size.lr} if self.inner == "adamw" else {"type": "muon"}
+        )
+        fields: dict[str, Any] = {
+            "name": "train",
+            "seed": seed,
+            "expected_peers": size.nodes,
+            "inner_steps": self.inner_steps,
+            "rounds": -(-size.steps // self.inner_steps),
+            "model": size.model,
+            "inner": {"optimizer": optimizer},
+            "codec": self.codec,
+        }
+        if self.outer:
+            fields["outer"] = {"lr": self.outer[0], "momentum": self.outer[1]}
+        return RunConfig.model_validate(fields)
+
+    def digest(self, size: Size, seed: int) -> str:
+        """Identify all that its figures depend on."""
+        what = [self.method, asdict(size) | {"model": None}, self.run(size, seed).document()]
+        return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def node(size: Size) -> NodeConfig:
+    """How every node looks. Nobody evaluates on the way: all are measured alike at the end."""
+    return NodeConfig(device="cpu", threads=1, batch_size=size.batch_size, eval_batches=0)
+
+
+def node_ids(size: Size) -> list[str]:
+    """Whose streams of data are read."""
+    return [f"node-{number:03d}" for number in range(1, size.nodes + 1)]
+
+
+def rows() -> Iterator[Row]:
+    """All ways to train, the ones that figures are about first."""
+    yield Row(ONE)
+    for codec in get_args(CodecName):
+        yield Row(OURS, "adamw", 30, codec)
+    for inner_steps in (10, 100):
+        for codec in (*_LOSSY, "topk"):
+            yield Row(OURS, "adamw", inner_steps, codec)
+    yield Row(OURS, "adamw", 30, "fp32", None)
+    for outer in ((0.8, 0.5), (1.0, 0.5), (0.8, 0.7)):
+        yield Row(OURS, "adamw", 30, "fp32", outer)
+    yield Row(ONE, "muon")
+    for inner_steps in (10, 30, 100):
+        for codec in _LOSSY:
+            yield Row(OURS, "muon", inner_steps, codec)
+    yield Row("gloo")
+    for method in _BESIDE:
+        yield Row(method, "adamw", 30)
+
+
+def row_called(name: str) -> Row:
+    """Find a row by its name."""
+    return next(row for row in rows() if row.name == name)

@@ -1,0 +1,101 @@
+"""Claims about what a worker does with the outcome of an all-reduce. Its learner is real."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from paceline.core.actions import Apply, Reduce
+from paceline.core.config import OuterConfig
+from paceline.core.events import Event, ReduceEnded
+from paceline.core.records import GlobalState, RoundPlan
+from paceline.core.rounds import Staged
+from paceline.network.butterfly import ReduceOutcome
+from paceline.peer.learner import Learner
+from paceline.peer.worker import Surroundings, Worker
+from tests.peer.test_learner import learner_with, train
+from tests.protocol.virtual import peer_ids
+
+ME, OTHER = peer_ids(2)
+
+
+class Stage:
+    """A worker in a round that ends as the test says."""
+
+    def __init__(self, learner: Learner, tmp_path: Path, mean: float) -> None:
+        self.told: list[Event] = []
+        self.reported: list[Staged | None] = []
+        self.buffer = np.zeros(learner.num_elements, np.float32)
+        self._mean = mean
+
+        def ignored(*_: object) -> None:
+            pass
+
+        def reduced(plan: object, staged: Staged | None, blamed: str) -> None:
+            self.reported.append(staged)
+
+        staged = tmp_path / "staged"
+        around = SimpleNamespace(
+            learner=learner,
+            averager=SimpleNamespace(buffer=self.buffer, reduce=self._reduce, cancel=ignored),
+            pacer=SimpleNamespace(reduced=reduced, applied=ignored, publish=ignored, lost_result=ignored),
+            ledger=SimpleNamespace(head=lambda: SimpleNamespace(round_id=9), credits=dict),
+            shelf=SimpleNamespace(staged=lambda *_: staged, promote=lambda _: staged, tidy=ignored),
+            emit=self.told.append,
+            note_neighbours=ignored,
+        )
+        self.worker = Worker(learner._run, learner._node, ME, cast(Surroundings, around))
+
+    def _reduce(self, order: object) -> ReduceOutcome:
+        self.buffer[:] = self._mean
+        return ReduceOutcome(True, 1.0, 0, 0)
+
+    def goes_through(self, round_id: int, **samples: int) -> None:
+        """A plan, its all-reduce, and its commit if there is a result."""
+        digest = "ab" * 32
+        plan: Any = SimpleNamespace(
+            roster=tuple(samples),
+            samples=tuple(samples.values()),
+            adopts=None,
+            round_id=round_id,
+            attempt=1,
+            digest=lambda: digest,
+        )
+        self.worker._carry_out(Reduce(cast(RoundPlan, plan), ()))
+        if self.reported[-1] is None:
+            return
+        state = GlobalState(
+            round_id=round_id, participating_nodes=list(samples), samples=list(samples.values())
+        )
+        object.__setattr__(state, "averaged_plan_digest", lambda: digest)
+        commit: Any = SimpleNamespace(state=state)
+        self.worker._carry_out(Apply(commit, cast(Any, None)))
+
+
+@pytest.mark.parametrize("weight", [0, 4])
+def test_what_a_peer_owes_is_kept_when_nothing_of_it_was_sent(weight: int, tmp_path: Path) -> None:
+    learner = learner_with("topk", tmp_path)
+    stage = Stage(learner, tmp_path, mean=0.0)
+    train(learner, 1)
+    stage.goes_through(1, **{ME: 4, OTHER: 4})
+    owed = learner._feedbacks[0].residual.copy()
+    assert np.abs(owed).sum() > 0
+    train(learner, 2)
+    stage.goes_through(2, **{ME: weight, OTHER: 4})
+    assert np.array_equal(learner._feedbacks[0].residual, owed) is not bool(weight)
+    assert np.abs(learner._feedbacks[0].residual).sum() > 0
+
+
+def test_an_average_that_would_ruin_the_weights_is_refused_and_ends_no_peer(tmp_path: Path) -> None:
+    learner = learner_with("int8", tmp_path, outer=OuterConfig(lr=0.6, momentum=0.9))
+    stage = Stage(learner, tmp_path, mean=3e38)
+    train(learner, 1)
+    stage.goes_through(1, **{ME: 1, OTHER: 3})
+    assert stage.reported == [None]
+    ended = [event for event in stage.told if isinstance(event, ReduceEnded)]
+    assert not ended[-1].complete and "not finite" in ended[-1].cause
+    assert np.isfinite(learner._outer.anchor).all()
