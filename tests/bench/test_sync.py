@@ -1,4 +1,4 @@
-"""The benchmark of an all-reduce: what is asked of whom, and that it runs; how fast anything is, no test says."""
+"""The benchmark of an all-reduce runs, and asks of each what it should; how fast it is, no test says."""
 
 from __future__ import annotations
 
