@@ -57,7 +57,7 @@ def measure(options: argparse.Namespace) -> Iterator[Comparison]:
         if options.link:
             yield _against_link(name, found[name], private_net.RATES[options.link])
         if not options.only_ours and name != STOCK:
-            yield from _against_stock(name, found)
+            yield from _against_stock(name, found, bool(options.link))
 
 
 def _by_turns(names: list[str], options: argparse.Namespace) -> dict[str, Figures]:
@@ -92,11 +92,12 @@ def _against_link(name: str, figures: Figures, bits_per_s: float) -> Comparison:
     return Comparison(f"{name}, wall", walls, limits, "its own bytes at the link's rate", target)
 
 
-def _against_stock(name: str, found: dict[str, Figures]) -> Iterator[Comparison]:
+def _against_stock(name: str, found: dict[str, Figures], on_link: bool) -> Iterator[Comparison]:
     ours, stock = found[name], found[STOCK]
     kind, _, how = name.partition(" ")
     time, size = (most.get(how) if kind == "ours" else None for most in (MOST_OF_STOCK, MOST_BYTES))
     memory = MOST_MEMORY if kind == "ours" else None
+    time = None if on_link else time  # there bytes decide
     for what, key, unit, target in (
         ("wall", "wall_s", "s", time),
         ("CPU", "cpu_s", "s", time),
