@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 from hivemind.proto.averaging_pb2 import ACCEPTED, NO_CODE, PART_FOR_AVERAGING, AveragingData
@@ -131,3 +132,25 @@ def test_a_writer_whose_listener_does_not_read_is_told_after_the_stall_limit() -
                 await line.send(carry(PART_FOR_AVERAGING, bytes(LIMIT // 2)), 0.2)
 
     _played(play)
+
+
+@pytest.mark.parametrize("first", [b"\0" + (1 << 40).to_bytes(8, "big"), b"\7" * 9, WORD, WORD[:5]])
+def test_the_last_word_waits_for_the_other_end_to_hang_up_whatever_that_says(first: bytes) -> None:
+    async def run() -> None:
+        near, far = socket.socketpair()
+        their_reader, writer = await asyncio.open_connection(sock=far)
+        line = Line(*await asyncio.open_connection(sock=near), LIMIT)
+        writer.write(first + bytes(3 * LIMIT))
+        with suppress(ValueError, TimeoutError):
+            async with asyncio.timeout(0.1):
+                await line.receive()
+        last = asyncio.create_task(line.say_last(AveragingData(code=ACCEPTED), 20.0))
+        assert await their_reader.readexactly(len(WORD)) == WORD
+        await asyncio.sleep(0.2)
+        assert not last.done()
+        await writer.drain()
+        writer.close()
+        await asyncio.wait_for(last, 10.0)
+        line.hang_up()
+
+    asyncio.run(run())

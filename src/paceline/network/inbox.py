@@ -14,6 +14,7 @@ import numpy as np
 from hivemind.p2p import P2P
 
 HEAD_BYTES = 1 + P2P.HEADER_LEN
+_DISCARD_BYTES = 1 << 16
 
 
 class Inbox(asyncio.BufferedProtocol):
@@ -33,6 +34,8 @@ class Inbox(asyncio.BufferedProtocol):
         self._whole: deque[memoryview] = deque()
         self._wrong: ValueError | None = None
         self._over = False
+        self._is_deaf = False
+        self._is_gone = False
         self._news: asyncio.Future[None] | None = None
         self._room = asyncio.Event()
         self._room.set()
@@ -57,6 +60,16 @@ class Inbox(asyncio.BufferedProtocol):
         if not self._over and not self._transport.is_closing():
             self._transport.resume_reading()
         return body
+
+    async def end(self) -> None:
+        """Wait until the other end has hung up, whatever else it says meanwhile, sense or nonsense."""
+        self._is_deaf = True
+        self._whole.clear()
+        self._target, self._filled = memoryview(bytearray(_DISCARD_BYTES)), 0
+        while not self._is_gone and not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
 
     async def room(self) -> None:
         """Wait until more may be written.
@@ -102,6 +115,8 @@ class Inbox(asyncio.BufferedProtocol):
             nbytes: How much of the lent memory it fills.
         """
         self.heard_at = time.monotonic()
+        if self._is_deaf:
+            return
         self._filled += nbytes
         if self._filled == len(self._target):
             self._filled = 0
@@ -116,6 +131,7 @@ class Inbox(asyncio.BufferedProtocol):
         Returns:
             True: the stream stays open.
         """
+        self._is_gone = True
         self._end()
         return True
 
@@ -126,6 +142,7 @@ class Inbox(asyncio.BufferedProtocol):
             error: Why, if not because we closed it; of no interest here.
         """
         del error
+        self._is_gone = True
         self._end()
         self._room.set()
 

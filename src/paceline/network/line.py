@@ -97,11 +97,10 @@ class Line:
             message: The last word.
             wait_s: How long all that may take.
         """
-        with suppress(OSError, ValueError):
+        with suppress(OSError):
             async with asyncio.timeout(wait_s):
                 await self.send(message, wait_s)
-                while await self.receive() is not None:
-                    pass
+                await self._inbox.end()
 
     def hang_up(self) -> None:
         """Close the stream at once, whatever is still on its way."""
