@@ -46,7 +46,7 @@ def commit_record(state: GlobalState) -> CommitRecord:
 def disk(vote: Vote | None = None, term: int = 2, *commits: GlobalState) -> Disk:
     kept = Disk([GENESIS, *commits], promised=Promise(term, vote))
     if vote is not None:
-        kept.staged[1] = state_of(vote)
+        kept.stage(1, state_of(vote))
     return kept
 
 

@@ -135,7 +135,7 @@ class Arrivals:
             known.append(mine_s)
         closes_s = closing_s(known)
         self.lags = mine_s > closes_s
-        next_s = now - self.started_at + (mine_s - elapsed_s) / max(1, asked - progress.inner_step)
+        next_s = elapsed_s + (mine_s - elapsed_s) / max(1, asked - progress.inner_step)
         return self.lags and next_s > closes_s - min(NOTICE_SHARE * closes_s, NOTICE_S)
 
     def _hangs(self, peer: str, lease_s: float, now: float) -> bool:
@@ -164,9 +164,8 @@ def _asked(standing: Standing) -> int:
 
 def _would_finish_s(elapsed_s: float, stopped: Trained, asked: int) -> float:
     # From what it did in that time; or, where it came with steps done ahead, from how fast it says it is.
-    done = min(stopped.inner_step, asked)
-    left = left_s(stopped, asked - done)
-    return max(elapsed_s * asked / max(1, done), elapsed_s + (left or 0.0))
+    done = max(1, min(stopped.inner_step, asked))
+    return max(elapsed_s * asked / done, _claimed_s(elapsed_s, stopped, asked) or 0.0)
 
 
 def _moved(last: _Move | None, done: int, now: float) -> _Move:

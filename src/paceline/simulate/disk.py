@@ -44,7 +44,7 @@ class Disk:
         states: The genesis and every commit since.
         balances: Credits after the last commit.
         promised: The last promise.
-        staged: Undecided results by round: one file per round, the later replaces the earlier.
+        staged: Undecided results by round, one per attempt: as on a real shelf none replaces another.
         committed: Committed states by round.
     """
 
@@ -52,7 +52,7 @@ class Disk:
     links: list[Link] = field(default_factory=list)
     balances: dict[str, int] = field(default_factory=dict)
     promised: Promise = field(default_factory=Promise)
-    staged: dict[int, State] = field(default_factory=dict)
+    staged: dict[int, frozenset[State]] = field(default_factory=dict)
     committed: dict[int, State] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -93,6 +93,15 @@ class Disk:
         self.balances = credit(self.balances, state)
         return state
 
+    def stage(self, round_id: int, result: State) -> None:
+        """Keep the result of an attempt beside those of others.
+
+        Args:
+            round_id: Its round.
+            result: What it left.
+        """
+        self.staged[round_id] = self.staged.get(round_id, frozenset()) | {result}
+
     def holds(self, source: GlobalState | Vote) -> bool:
         """Tell whether a state is here, staged or committed.
 
@@ -102,8 +111,8 @@ class Disk:
         Returns:
             Whether it can be promoted, voted for, or lent.
         """
-        wanted = state_of(source)
-        return wanted in (self.committed.get(source.round_id), self.staged.get(source.round_id))
+        wanted, round_id = state_of(source), source.round_id
+        return self.committed.get(round_id) == wanted or wanted in self.staged.get(round_id, ())
 
     def recall(self, vote: Vote | None) -> Staged | None:
         """Find the result that was voted for, after a restart.

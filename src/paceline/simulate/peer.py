@@ -287,7 +287,7 @@ class VirtualPeer:
         plan = self._order.plan
         if result is not None:
             self._swarm.say(self, f"has the whole average {result.weights_digest[:6]}")
-            self.disk.staged[plan.round_id] = state_of(result)
+            self.disk.stage(plan.round_id, state_of(result))
             if self._is_hurt("staged"):
                 return
         self._report(plan, result, blamed)
@@ -308,14 +308,14 @@ class VirtualPeer:
             if not self._lent(vote.round_id, state_of(vote), donors):
                 self._report(plan, None, "")
                 return
-            self.disk.staged[vote.round_id] = state_of(vote)
+            self.disk.stage(vote.round_id, state_of(vote))
         if not self._is_hurt("staged"):
             self._report(plan, Staged(vote.plan_digest, *state_of(vote)), "")
 
     def _lent(self, round_id: int, wanted: State, donors: tuple[str, ...]) -> bool:
         for donor in self._donors(donors):
             disk = donor.disk
-            if disk.committed.get(round_id, disk.staged.get(round_id)) == wanted:
+            if disk.committed.get(round_id) == wanted or wanted in disk.staged.get(round_id, ()):
                 return True
         return False
 
