@@ -11,8 +11,8 @@ def heartbeat(
     head: GlobalState,
     peer_id: str,
     *,
-    term: int,
-    coordinator: str,
+    term: int = 0,
+    coordinator: str = "",
     phase: Phase = Phase.WAIT,
     vote: Vote | None = None,
 ) -> PeerRecord:

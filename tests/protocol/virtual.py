@@ -25,7 +25,7 @@ from paceline.core.chain import genesis
 from paceline.core.config import PaceConfig, QuorumConfig, RunConfig
 from paceline.core.events import Event
 from paceline.core.records import GlobalState, Phase, Record, RoundPlan, RoundReceipt
-from paceline.core.rounds import RoundMachine, Staged
+from paceline.core.rounds import Remembered, RoundMachine, Staged
 from paceline.core.signing import SigningKey
 from paceline.core.voice import Progress
 
@@ -105,9 +105,8 @@ class VirtualSwarm:
 
     def start(self, peer_id: str, disk: Disk | None = None, speed: float = 1.0) -> VirtualPeer:
         disk = disk or Disk([self.genesis])
-        machine = RoundMachine(
-            self.run_config, peer_id, disk.chain[-1], self.now, disk.promised, disk.voted_for
-        )
+        remembered = Remembered(disk.promised, disk.voted_for, disk.chain[-1].round_id)
+        machine = RoundMachine(self.run_config, peer_id, disk.chain[-1], self.now, remembered)
         old = self.peers.get(peer_id)
         peer = VirtualPeer(peer_id, disk, speed, machine, life=old.life + 1 if old else 0)
         self.peers[peer_id] = peer

@@ -9,7 +9,7 @@ from typing import Any
 from paceline.core.actions import Action, Promise
 from paceline.core.config import RunConfig
 from paceline.core.records import CommitRecord, GlobalState, PeerRecord, Phase
-from paceline.core.rounds import RoundMachine, Staged
+from paceline.core.rounds import Remembered, RoundMachine, Staged
 from paceline.core.standing import Standing
 from paceline.core.voice import Progress
 
@@ -92,10 +92,10 @@ class ForgetsItsVote(RoundMachine):
         me: str,
         head: GlobalState,
         now: float,
-        promised: Promise | None = None,
-        staged: Staged | None = None,
+        remembered: Remembered | None = None,
     ) -> None:
-        super().__init__(run, me, head, now, Promise(term=promised.term if promised else 0), staged)
+        told = remembered or Remembered()
+        super().__init__(run, me, head, now, replace(told, promised=Promise(term=told.promised.term)))
 
 
 class IgnoresVotes(RoundMachine):

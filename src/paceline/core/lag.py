@@ -40,7 +40,9 @@ class Lag:
         self._not_before = now + min(_AGAIN_S * 2.0**self._failures, _RARELY_S)
         self._failures += 1
 
-    def is_behind(self, standing: Standing, *, has_result: bool, now: float) -> bool:
+    def is_behind(
+        self, standing: Standing, *, has_result: bool, now: float, knows_of_more: bool = False
+    ) -> bool:
         """Decide whether the others have gone on without this peer.
 
         Args:
@@ -48,11 +50,12 @@ class Lag:
             has_result: Whether it holds this round's result: then only the commit and its receipts are
                 missing, and get time to arrive.
             now: Monotonic seconds.
+            knows_of_more: Whether its own log or promise says that a later round has begun.
 
         Returns:
             Whether to ask for a repair.
         """
-        if _ahead(standing, now):
+        if _ahead(standing, now, knows_of_more=knows_of_more):
             patience = standing.run.pace.lease_s if has_result else 0.0
         elif _elsewhere(standing, now):
             patience = _STRANDED_LEASES * standing.run.pace.lease_s
@@ -62,30 +65,32 @@ class Lag:
         self._behind_since = now if self._behind_since is None else self._behind_since
         return now >= self._behind_since + patience
 
-    def repair(self, standing: Standing, now: float) -> Repair | None:
+    def repair(self, standing: Standing, now: float, *, knows_of_more: bool = False) -> Repair | None:
         """Ask for a repair, unless one has just failed or nobody is ahead.
 
         Args:
             standing: What this peer knows.
             now: Monotonic seconds.
+            knows_of_more: As for `is_behind`.
 
         Returns:
             The order, or None.
         """
         if now < self._not_before:
             return None
-        ahead, known = _ahead(standing, now), standing.electors
+        ahead, known = _ahead(standing, now, knows_of_more=knows_of_more), standing.electors
         others = [peer for peer in ahead if peer != standing.me]
         donors = sorted(others, key=lambda peer: (peer not in known, -ahead[peer].round_id))
         donors = donors or sorted(_elsewhere(standing, now))
         return Repair(tuple(donors)) if donors else None
 
 
-def _ahead(standing: Standing, now: float) -> Mapping[str, PeerRecord]:
+def _ahead(standing: Standing, now: float, *, knows_of_more: bool) -> Mapping[str, PeerRecord]:
     # While a quorum of the electors is in this very round, nobody can have got far beyond it: whoever claims
-    # so, and is none of them, would only keep this peer from its work.
+    # so, and is none of them, would only keep this peer from its work. But if its own log or
+    # promise tells of more, so may that quorum's: they have lost their states, and who claims may be right.
     ahead = standing.ahead(now)
-    if standing.electors and standing.electors.isdisjoint(ahead):
+    if not knows_of_more and standing.electors and standing.electors.isdisjoint(ahead):
         here = [peer for peer, record in standing.live(now).items() if record.round_id == standing.round_id]
         if standing.is_quorum({*here, standing.me}, ()):
             return {}

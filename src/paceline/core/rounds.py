@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from paceline.core import chain
-from paceline.core.actions import Action, Apply, CancelReduce, Finish, Promise, Reduce, Tell
+from paceline.core.actions import Action, Apply, CancelReduce, Finish, Reduce, Tell
 from paceline.core.chain import Link
 from paceline.core.config import RunConfig
 from paceline.core.coordination import Coordination
@@ -33,9 +33,9 @@ from paceline.core.records import (
 )
 from paceline.core.standing import Standing
 from paceline.core.voice import Progress, Voice
-from paceline.core.voting import Staged, Voting, staged_by
+from paceline.core.voting import Remembered, Staged, Voting, staged_by
 
-__all__ = ["RoundMachine", "Staged"]
+__all__ = ["Remembered", "RoundMachine", "Staged"]
 
 _REPAIR_PATIENCE_S = 300.0
 
@@ -57,8 +57,7 @@ class RoundMachine:
         me: str,
         head: GlobalState,
         now: float,
-        promised: Promise | None = None,
-        staged: Staged | None = None,
+        remembered: Remembered | None = None,
     ) -> None:
         """Stand on a commit.
 
@@ -67,21 +66,20 @@ class RoundMachine:
             me: This peer's id.
             head: The last commit that this peer has applied.
             now: Monotonic seconds.
-            promised: What this peer promised before a restart.
-            staged: The result that it still has on its disk from before.
+            remembered: What its disk says of its earlier lives.
         """
-        promised = promised or Promise()
-        self.standing = Standing(run=run, me=me, head=head, started_at=now, term=promised.term)
+        remembered = remembered or Remembered()
+        self.standing = Standing(run=run, me=me, head=head, started_at=now, term=remembered.promised.term)
         self.phase = Phase.TRAIN
         self.progress = Progress()
-        self._voting = Voting(self.standing, promised)
+        self._voting = Voting(self.standing, remembered)
         self.is_coordinator = False
         self.voice = Voice(now)
         self._leadership = Leadership(self.standing, now)
         self._coordination = Coordination()
         self._coordination.begin_round(now)
         # Of a round that is committed since, it would only make this peer wait for a commit that it has.
-        self._staged = staged if self._voting.vote else None
+        self._staged = remembered.staged if self._voting.vote else None
         self._following: RoundPlan | None = None
         self._cancelled = False
         self._lag = Lag()
@@ -204,7 +202,7 @@ class RoundMachine:
             return [*actions, *self._speak(now)]
         if self.phase not in (Phase.APPLY, Phase.REPAIR):
             actions += self._settle(now)
-        if self.phase not in (Phase.APPLY, Phase.REPAIR) and not self._voting.was_further:
+        if self.phase not in (Phase.APPLY, Phase.REPAIR) and not self._voting.knows_of_more:
             actions += self._choose_coordinator(now)
             actions += self._follow_plan(now)
             self._notice_arrivals(now)
@@ -236,7 +234,12 @@ class RoundMachine:
                     self.phase = Phase.APPLY
                     return [Apply(commit, Link(sealed, self.standing.sealed_backing(commit)))]
                 return [*self._tell_drift(commit.state), *self._repair(now)]
-        behind = self._lag.is_behind(self.standing, has_result=self._staged is not None, now=now)
+        behind = self._lag.is_behind(
+            self.standing,
+            has_result=self._staged is not None,
+            now=now,
+            knows_of_more=self._voting.knows_of_more,
+        )
         return self._repair(now) if behind else []
 
     def _tell_drift(self, committed: GlobalState) -> list[Action]:
@@ -256,7 +259,7 @@ class RoundMachine:
         return chain.is_backed(commit, receipts, head, self.standing.run)
 
     def _repair(self, now: float) -> list[Action]:
-        order = self._lag.repair(self.standing, now)
+        order = self._lag.repair(self.standing, now, knows_of_more=self._voting.knows_of_more)
         if order is None:
             return []
         self.phase = Phase.REPAIR

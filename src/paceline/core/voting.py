@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from paceline.core.actions import Action, Promise, Publish
 from paceline.core.records import GlobalState, RoundPlan, RoundReceipt, Vote
@@ -25,6 +25,21 @@ class Staged:
     momentum_digest: str
 
 
+@dataclass(frozen=True)
+class Remembered:
+    """What a peer's disk says of its earlier lives.
+
+    Attributes:
+        promised: Its last durable promise.
+        staged: The result that it voted for, if that is still there.
+        logged: The last round in its log: a later one than it stands on if that one's state is lost.
+    """
+
+    promised: Promise = field(default_factory=Promise)
+    staged: Staged | None = None
+    logged: int = 0
+
+
 def staged_by(source: GlobalState | Vote) -> Staged:
     """Name the result that a commit or a vote stands for.
 
@@ -44,16 +59,16 @@ class Voting:
         vote: Its latest vote in this round.
     """
 
-    def __init__(self, standing: Standing, promised: Promise) -> None:
+    def __init__(self, standing: Standing, remembered: Remembered) -> None:
         """Remember what was promised before a restart.
 
         Args:
             standing: What this peer knows.
-            promised: Its last durable promise.
+            remembered: What its disk says.
         """
         self.vote: Vote | None = None
         self._standing = standing
-        self._promised = promised
+        self._promised, self._logged = remembered.promised, remembered.logged
         self.begin_round()
 
     def begin_round(self) -> None:
@@ -66,14 +81,14 @@ class Voting:
                 self._standing.plans.setdefault(plan.digest(), plan)
 
     @property
-    def was_further(self) -> bool:
-        """Whether this peer has voted in a later round than the one it stands in.
+    def knows_of_more(self) -> bool:
+        """Whether this peer has voted in a later round than the one it stands in, or has that one in its log.
 
         Then its state is lost and its vote in this round long forgotten: all it may do is repair itself. If
         it followed a coordinator, that one would take it for a peer that has not voted.
         """
-        vote = self._promised.vote
-        return vote is not None and vote.round_id > self._standing.round_id
+        vote, round_id = self._promised.vote, self._standing.round_id
+        return self._logged >= round_id or (vote is not None and vote.round_id > round_id)
 
     def promise(self) -> Promise:
         """Sum up what this peer must never contradict from now on.

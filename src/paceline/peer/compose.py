@@ -20,7 +20,7 @@ from paceline.core.errors import CheckpointError, ProcessDied, SeedsUnreachable
 from paceline.core.events import Emit, PeerStarted
 from paceline.core.proof import prove
 from paceline.core.records import Phase
-from paceline.core.rounds import RoundMachine
+from paceline.core.rounds import Remembered, RoundMachine
 from paceline.core.signing import SigningKey
 from paceline.learning.aggregate import mean_factors, weighted_mean
 from paceline.learning.codecs import make_codec, self_test
@@ -239,14 +239,15 @@ def _bytes_per_s(mbit_s: float | None) -> float | None:
 
 def _restore(run: RunConfig, key: SigningKey, ledger: Ledger, shelf: Shelf, learner: Learner) -> RoundMachine:
     # A log whose head has no state on this disk is as good as none: the peer repairs itself from others.
-    head, promised = ledger.head(), ledger.promised()
+    head, logged, promised = ledger.head(), ledger.head().round_id, ledger.promised()
     if head.round_id:
         try:
             learner.stand_on(shelf.promote(head), head)
         except CheckpointError:
             head = learner.first
     # The promise holds in any case: its vote counts again once this peer is back in that round.
-    machine = RoundMachine(run, key.peer_id, head, time.monotonic(), promised, shelf.recall(promised.vote))
+    remembered = Remembered(promised, shelf.recall(promised.vote), logged)
+    machine = RoundMachine(run, key.peer_id, head, time.monotonic(), remembered)
     machine.voice.boot_id = new_boot_id(time.time())
     return machine
 

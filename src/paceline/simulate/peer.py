@@ -27,7 +27,7 @@ from paceline.core.records import (
     Record,
     RoundPlan,
 )
-from paceline.core.rounds import RoundMachine, Staged
+from paceline.core.rounds import Remembered, RoundMachine, Staged
 from paceline.core.voice import Progress
 from paceline.simulate.disk import Disk, PromiseBroken, State, state_of
 from paceline.simulate.telling import spell
@@ -388,5 +388,5 @@ class VirtualPeer:
         swarm, disk = self._swarm, self.disk
         promised = disk.promised
         head = disk.head if disk.promote(disk.head) else swarm.genesis
-        staged = disk.recall(promised.vote)
-        return swarm.machine_type(swarm.config, self.peer_id, head, swarm.now, promised, staged)
+        remembered = Remembered(promised, disk.recall(promised.vote), disk.head.round_id)
+        return swarm.machine_type(swarm.config, self.peer_id, head, swarm.now, remembered)
