@@ -60,7 +60,7 @@ def small_node() -> NodeConfig:
         threads=1,
         batch_size=4,
         eval_batches=1,
-        network=NetworkConfig(listen=("/ip4/127.0.0.1/tcp/0",), relay=False, poll_s=0.3),
+        network=NetworkConfig(listen=("/ip4/127.0.0.1/tcp/0",), relay=False),
         metrics=MetricsConfig(port=0),
     )
 

@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hivemind.dht import DHT, DHTNode
 from hivemind.dht.routing import DHTID
 
 from paceline.core.records import CreditRecord, Record
 from paceline.core.signing import SigningKey
+from paceline.network import replica
 from paceline.network.board import Board, Posted
 from paceline.network.dht import PeerDht
 from paceline.network.validator import KEYS, RecordValidator, Rejections
@@ -32,6 +34,27 @@ def credit(peer_id: str, balance: int, **changes: Any) -> CreditRecord:
 
 def key_id(kind: str = "credits") -> DHTID:
     return DHTID.generate(source=KEYS[kind])
+
+
+async def num_kept(kind: str, _: DHT, node: DHTNode) -> int:
+    """How many records of a kind a node's own storage has."""
+    entry = node.protocol.storage.get(key_id(kind))
+    return len(entry.value) if entry is not None else 0
+
+
+async def fail_to_store(times: int, _: DHT, node: DHTNode) -> None:
+    """Lose the next records on their way to others, in the node's process."""
+    protocol, really = node.protocol, node.protocol.call_store
+    left = iter(range(times))
+
+    async def call_store(*args: object, **kwargs: object) -> object:
+        return None if next(left, None) is not None else await really(*args, **kwargs)
+
+    protocol.call_store = call_store
+
+
+async def num_at_work(_: DHT, node: DHTNode) -> int:
+    return len(replica._replica(node)._tasks)
 
 
 class BoardPeer:

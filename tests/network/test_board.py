@@ -7,15 +7,25 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
-from hivemind.dht import DHT, DHTNode
-from hivemind.dht.routing import DHTID
 
 from paceline.core.config import RunConfig
 from paceline.core.errors import ProcessDied
 from paceline.core.records import RunRecord
 from paceline.core.wire import seal, unseal
+from paceline.network.replica import TRIES
 from paceline.network.validator import KEYS
-from tests.network.boards import CREDITS, RUN, BoardPeer, Boards, boards, credit, key_id, until
+from tests.network.boards import (
+    CREDITS,
+    RUN,
+    BoardPeer,
+    Boards,
+    boards,
+    credit,
+    fail_to_store,
+    num_at_work,
+    num_kept,
+    until,
+)
 
 pytestmark = pytest.mark.live
 Three = tuple[BoardPeer, BoardPeer, BoardPeer]
@@ -191,26 +201,14 @@ def test_a_search_that_is_held_up_ends_with_what_this_peers_own_node_keeps() -> 
         author.go_on()
 
 
-def test_refreshing_brings_lasting_records_back_after_those_that_kept_them_left() -> None:
-    nearest, further = key_id("run"), DHTID(key_id("run") ^ 1)
+def test_refreshing_hands_lasting_records_out_once_more() -> None:
     with boards() as swarm:
-        reader = swarm.peer()
-        keeper, other = swarm.peer(node_id=nearest), swarm.peer(node_id=further)
-        author = swarm.peer(num_replicas=1)
+        neighbour, author = swarm.peer(), swarm.peer()
+        author.dht.run_coroutine(partial(fail_to_store, TRIES))
         author.board.publish(announcement(author.key.peer_id))
         author.board.flush()
-        assert [p.record.peer_id for p in reader.view().read(["run"])] == [author.key.peer_id]
-        for peer in (reader, other, author):
-            assert not peer.dht.run_coroutine(num_kept)
-        keeper.kill()
-        assert reader.view().read(["run"]) == []
+        assert not neighbour.dht.run_coroutine(partial(num_kept, "run"))
+        until(lambda: not author.dht.run_coroutine(num_at_work))  # it has given up
+        assert not neighbour.dht.run_coroutine(partial(num_kept, "run"))
         author.board.refresh()
-        author.board.flush(20.0)
-        (restored,) = reader.view().read(["run"])
-        assert restored == author.board._mine["run"]
-        assert other.dht.run_coroutine(num_kept) == 1
-
-
-async def num_kept(_: DHT, node: DHTNode) -> int:
-    entry = node.protocol.storage.get(key_id("run"))
-    return len(entry.value) if entry is not None else 0
+        until(lambda: neighbour.dht.run_coroutine(partial(num_kept, "run")) == 1)

@@ -8,7 +8,6 @@ for posted in board.read():    # what is new since the last call
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
@@ -16,18 +15,15 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
-from hivemind.dht import DHT, DHTNode
-from hivemind.dht.routing import DHTID
-
 from paceline.core.errors import ProcessDied, RecordRejected
 from paceline.core.records import RECORD_TYPES, Record
 from paceline.core.signing import SigningKey
 from paceline.core.wire import check_expiry, seal, unseal
+from paceline.network import replica
 from paceline.network.dht import PeerDht
 from paceline.network.validator import KEYS, Rejections
 
 READ_TIMEOUT_S = 10.0
-_SEARCH_S = 4.0
 _KEPT_ALIVE = ("plan", "receipt", "commit", "run")
 _MIN_STEP_S = 1e-3
 
@@ -55,6 +51,7 @@ class Board:
         A peer whose clock was set back still replaces its own records.
         Reading an unreachable board returns nothing and raises nothing.
         A search that is held up ends with what this peer's own node keeps.
+        Only the first look at a kind waits for the network.
     """
 
     def __init__(
@@ -84,6 +81,7 @@ class Board:
         self._last_expiry: dict[str, float] = {}
         self._mine: dict[str, Posted] = {}
         self._dropped: dict[str, frozenset[bytes]] = {}
+        self._read_to: dict[str, int] = {}  # by kind; how far this board has read its node's replica
         self._storing: Any = None
 
     def publish(self, draft: Record) -> Posted:
@@ -143,14 +141,21 @@ class Board:
         Raises:
             ProcessDied: The DHT's process is gone.
         """
-        future = self._dht.run_coroutine(partial(_look_up, tuple(kinds)), return_future=True)
+        since = {KEYS[kind]: self._read_to.get(kind, 0) for kind in kinds}
+        is_first = not self._read_to.keys() >= set(kinds)
+        future = self._dht.run_coroutine(partial(replica.news, since, is_first), return_future=True)
         try:
-            found: dict[str, list[bytes]] = future.result(READ_TIMEOUT_S)
+            read_to, found = future.result(READ_TIMEOUT_S)
         except TimeoutError:
             if not self._dht.is_alive():
                 raise ProcessDied("DHT") from None
             return []
-        return [news for kind, values in found.items() for news in self._news(kind, values)]
+        news: list[Posted] = []
+        for kind in kinds:
+            news += self._news(kind, found[KEYS[kind]])
+            # What was dropped for a reason that may pass, such as a clock, is looked at again.
+            self._read_to[kind] = self._read_to.get(kind, 0) if self._dropped[kind] else read_to
+        return news
 
     def _news(self, kind: str, values: Iterable[bytes]) -> Iterator[Posted]:
         dropped = set()
@@ -184,35 +189,8 @@ class Board:
 
     def _store(self, posted: Posted) -> None:
         record = posted.record
-        self._storing = self._dht.store(
-            KEYS[record.kind],
-            posted.sealed,
-            record.expires_at,
-            subkey=record.peer_id,
-            return_future=True,
-        )
-
-
-async def _look_up(kinds: tuple[str, ...], _dht: DHT, node: DHTNode) -> dict[str, list[bytes]]:
-    # Runs in the DHT's process: one traversal for all kinds, asking everybody who may have the latest.
-    keys = [KEYS[kind] for kind in kinds]
-    try:
-        async with asyncio.timeout(_SEARCH_S):
-            found = await node.get_many(keys, sufficient_expiration_time=float("inf"))
-    except TimeoutError:
-        return {kind: _kept(node, KEYS[kind]) for kind in kinds}
-    return {kind: _values(found.get(KEYS[kind])) for kind in kinds}
-
-
-def _values(entry: Any) -> list[bytes]:
-    places = entry.value if entry is not None and isinstance(entry.value, dict) else {}
-    return [item.value for item in places.values() if isinstance(item.value, bytes)]
-
-
-def _kept(node: DHTNode, key: str) -> list[bytes]:
-    entry = node.protocol.storage.get(DHTID.generate(source=key))
-    places = entry.value.items() if entry is not None else ()
-    return [node.protocol.serializer.loads(item.value) for _, item in places]
+        hand_out = partial(replica.post, KEYS[record.kind], record.peer_id, posted.sealed, record.expires_at)
+        self._storing = self._dht.run_coroutine(hand_out, return_future=True)
 
 
 @lru_cache(maxsize=1024)
