@@ -49,16 +49,17 @@ def _measure(
 ) -> Iterator[Comparison]:
     parts = list(tiles(values.size, PART))
     room = [np.empty(codec.encoded_size(part.stop - part.start), np.uint8) for part in parts]
+    size = [0] * len(parts)
     back, total = np.zeros_like(values), np.zeros_like(values)
 
     def encode(place: int) -> None:
-        codec.encode_into(values[parts[place]], room[place])
+        size[place] = codec.encode_into(values[parts[place]], room[place])
 
     def decode(place: int) -> None:
-        codec.decode_into(room[place], back[parts[place]])
+        codec.decode_into(room[place][: size[place]], back[parts[place]])
 
     def accumulate(place: int) -> None:
-        codec.accumulate(room[place], len(total[parts[place]]), 0.25, total[parts[place]])
+        codec.accumulate(room[place][: size[place]], len(total[parts[place]]), 0.25, total[parts[place]])
 
     def copy(place: int) -> None:
         np.copyto(back[parts[place]], values[parts[place]])
