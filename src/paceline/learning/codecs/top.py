@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paceline.core.errors import BadPayload
-from paceline.learning.codecs.codec import Bytes, Codec, padded, refuse_non_finite, tiles, words
+from paceline.learning.codecs.codec import TILE, Bytes, Codec, padded, refuse_non_finite, words
 from paceline.learning.codecs.gaps import (
     Places,
     bitmap_size,
@@ -72,13 +72,15 @@ class TopkCodec(Codec):
         return sum(_sizes(n))
 
     def _encode(self, values: Flat, out: Bytes) -> int:
-        parts, places = _parse(out, values.size), np.empty(_kept(values.size), np.int64)
-        whole = values.size // CHUNK * CHUNK
-        for tile in tiles(whole):
-            _encode_rows(values[tile].reshape(-1, CHUNK), tile.start, places, parts)
-        if whole < values.size:
-            _encode_rows(values[None, whole:], whole, places, parts)
+        if not values.size:
+            return 0
+        parts, places = _parse(out, values.size), _places(values)
         parts.planes[:], parts.bitmap[:] = pack_gaps(places, _SHIFT, values.size)
+        chunks = -(-values.size // CHUNK)
+        rows = padded(values[places], chunks * _KEPT).reshape(chunks, _KEPT)
+        levels, codes = split(rows, places.size - (chunks - 1) * _KEPT)
+        parts.levels[:] = levels.view(np.uint8).ravel()
+        parts.codes[:] = codes.ravel()[: parts.codes.size]
         return out.size
 
     def _check(self, raw: Bytes, n: int) -> None:
@@ -140,21 +142,18 @@ def _smallest_keys(keys: NDArray[np.uint64], kept: int) -> NDArray[np.uint32]:
     return indices
 
 
-def _encode_rows(rows: NDArray[np.float32], start: int, places: Places, parts: _Parts) -> None:
-    # All but indices to their place in the payload, and those to theirs in `places`.
-    refuse_non_finite(rows)
-    count, width = rows.shape
-    kept, first = _kept(width), start // CHUNK
-    indices = largest(rows, kept)
-    chosen = np.zeros((count, -(-kept // 4) * 4), np.float32)
-    chosen[:, :kept] = np.take_along_axis(rows, indices, axis=1)
-    levels, codes = split(chosen, kept)
-    parts.levels[4 * first : 4 * (first + count)] = levels.view(np.uint8).ravel()
-    begin = first * _KEPT // 4
-    parts.codes[begin : begin + codes.size] = codes.ravel()
-    begin = first * _KEPT
-    where = places[begin : begin + indices.size].reshape(count, kept)
-    np.add(indices, np.arange(start, start + count * width, width)[:, None], out=where)
+def _places(values: Flat) -> Places:
+    # Of whole chunks, many at a time, and of the last, short one.
+    n, whole = values.size, values.size // CHUNK * CHUNK
+    places = np.empty(_kept(n), np.int64)
+    for start in (*range(0, whole, TILE), *([whole] if whole < n else [])):
+        some = values[start : min(start + TILE, whole) if start < whole else n]
+        refuse_non_finite(some)
+        rows = some.reshape(-1, min(CHUNK, some.size))
+        found = places[_kept(start) : _kept(start + some.size)].reshape(len(rows), -1)
+        starts = np.arange(start, start + some.size, CHUNK)[:, None]
+        np.add(largest(rows, found.shape[1]), starts, out=found)
+    return places
 
 
 def _read(raw: Bytes, n: int) -> tuple[Places, Flat]:
