@@ -11,12 +11,13 @@ from typing import get_args
 import numpy as np
 
 from paceline.core.config import CodecName
-from paceline.learning.codecs import Codec, make_codec
+from paceline.learning.codecs import Codec, TopkCodec, UnionCodec, make_codec
 from paceline.learning.codecs.codec import tiles
 from tests.bench.timing import Comparison, by_turns
 
 HELP = "encoding, decoding and adding up with every codec, in parts as in a swarm, against copying the values"
 PART = 1 << 19
+MEMBERS = 4
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +32,16 @@ def measure(options: argparse.Namespace) -> Iterator[Comparison]:
     with ThreadPoolExecutor(options.threads) as pool:
         for name in get_args(CodecName):
             yield from _measure(make_codec(name), values, pool, options.repetitions)
+        yield from _measure(UnionCodec(), _mean_of_topk(options.elements), pool, options.repetitions)
+
+
+def _mean_of_topk(elements: int) -> np.ndarray:
+    # Of members that have nothing in common.
+    codec, mean = TopkCodec(), np.zeros(elements, np.float32)
+    for seed in range(MEMBERS):
+        values = np.random.default_rng(seed).standard_normal(elements, dtype=np.float32)
+        codec.accumulate(codec.encode(values), elements, 1 / MEMBERS, mean)
+    return mean
 
 
 def _measure(
@@ -38,16 +49,17 @@ def _measure(
 ) -> Iterator[Comparison]:
     parts = list(tiles(values.size, PART))
     room = [np.empty(codec.encoded_size(part.stop - part.start), np.uint8) for part in parts]
+    size = [0] * len(parts)
     back, total = np.zeros_like(values), np.zeros_like(values)
 
     def encode(place: int) -> None:
-        codec.encode_into(values[parts[place]], room[place])
+        size[place] = codec.encode_into(values[parts[place]], room[place])
 
     def decode(place: int) -> None:
-        codec.decode_into(room[place], back[parts[place]])
+        codec.decode_into(room[place][: size[place]], back[parts[place]])
 
     def accumulate(place: int) -> None:
-        codec.accumulate(room[place], len(total[parts[place]]), 0.25, total[parts[place]])
+        codec.accumulate(room[place][: size[place]], len(total[parts[place]]), 0.25, total[parts[place]])
 
     def copy(place: int) -> None:
         np.copyto(back[parts[place]], values[parts[place]])

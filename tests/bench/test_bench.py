@@ -48,12 +48,16 @@ def test_the_average_benchmark_runs_and_writes_its_figures(tmp_path: Path) -> No
     assert all(each["ratio"] > 0 for each in found["comparisons"])
 
 
-def test_the_codec_benchmark_measures_three_things_for_every_codec(tmp_path: Path) -> None:
+def test_the_codec_benchmark_measures_three_things_for_every_codec_and_the_mean_of_topk(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "codecs.json"
     assert main(["codecs", "--elements", "1000", "--repetitions", "1", "--json", str(path)]) == 0
     names = [each["name"].split() for each in json.loads(path.read_text())["comparisons"]]
     assert names == [
-        [codec, work] for codec in get_args(CodecName) for work in ("encode", "decode", "accumulate")
+        [codec, work]
+        for codec in (*get_args(CodecName), "union")
+        for work in ("encode", "decode", "accumulate")
     ]
 
 

@@ -174,7 +174,7 @@ class RunConfig(Frozen):
     """Outer optimization. Defaults follow `expected_peers`, `rounds` and `codec`."""
     codec: CodecName = "fp16"
     """How pseudo-gradients and their mean travel. `fp32`, `fp16`, `bf16` and `int8` are as good as exact; on
-    the way up `int4` takes 7.5 times fewer bytes than `fp32`, `int2` 15 times and `topk` 141 times. `topk`
+    the way up `int4` takes 7.5 times fewer bytes than `fp32`, `int2` 15 times and `topk` 195 times. `topk`
     wants AdamW, many rounds, and an outer step of 1 without momentum, which then is the default."""
     overlap: OverlapConfig = OverlapConfig()
     """How training goes on while a round is exchanged."""

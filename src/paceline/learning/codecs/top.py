@@ -1,8 +1,10 @@
 """Top-k: of each chunk of 4,096 values only the 64 largest travel, as signs and two levels (SparseLoCo).
 
-A chunk is 116 bytes: levels L0 and L1 (`paceline.learning.codecs.levels`), two bytes each; 64 ascending
-indices of 12 bits, two in three bytes; 64 codes of 2 bits. That is 0.227 bit per value. A last, short chunk
-of r values has ⌈r / 64⌉ indices, and is as much shorter. Of equal values the first is taken.
+A payload holds the levels L0 and L1 of each chunk (`paceline.learning.codecs.levels`), two bytes each; then
+the gaps between all n indices, chunk after chunk (`paceline.learning.codecs.gaps`), 6 bits of each in planes
+and the rest in a bitmap of n + ⌊(N - n) / 64⌋ bits for N values; then n codes of 2 bits. That is 84 bytes per
+chunk, 8 bits per index and 0.164 bit per value. A last, short chunk of r values has ⌈r / 64⌉ indices. Of
+equal values the first is taken.
 """
 
 from __future__ import annotations
@@ -13,44 +15,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paceline.core.errors import BadPayload
-from paceline.learning.codecs.codec import TILE, Bytes, Codec, refuse_non_finite, tiles
+from paceline.learning.codecs.codec import TILE, Bytes, Codec, padded, refuse_non_finite, words
+from paceline.learning.codecs.gaps import (
+    Places,
+    bitmap_size,
+    pack_gaps,
+    planes_size,
+    refuse_bad_gaps,
+    unpack_gaps,
+)
 from paceline.learning.codecs.levels import join, split
-from paceline.learning.codecs.packing import pack12, packed12_size, unpack12
 from paceline.learning.codecs.scales import refuse_odd
 from paceline.learning.codecs.union import UnionCodec
 from paceline.learning.flat import Flat
 
 CHUNK = 4096
 _SHARE = 64
+_KEPT = CHUNK // _SHARE
+_SHIFT = 6
 _STRIPS = 16
-Indices = NDArray[np.uint32]
 
 
-class _Run(NamedTuple):
-    # Chunks of one width, next to one another: all whole ones, or the last, short one.
-    start: int
-    width: int
-    rows: int
-    offset: int
-
-    @property
-    def kept(self) -> int:
-        return -(-self.width // _SHARE)
-
-    @property
-    def record(self) -> int:
-        return 4 + packed12_size(self.kept) + -(-self.kept // 4)
-
-    @property
-    def values(self) -> slice:
-        return slice(self.start, self.start + self.rows * self.width)
-
-    def of(self, raw: Bytes) -> Bytes:
-        return raw[self.offset : self.offset + self.rows * self.record].reshape(self.rows, self.record)
+class _Parts(NamedTuple):
+    # Views of a payload's parts, in their order.
+    levels: Bytes
+    planes: Bytes
+    bitmap: Bytes
+    codes: Bytes
 
 
 class TopkCodec(Codec):
-    """The largest values of each chunk: 141 times less than fp32.
+    """The largest values of each chunk: 195 times less than fp32.
 
     Guarantees:
         topk keeps the 64 largest values of each chunk, with their signs, and nothing else.
@@ -74,42 +69,39 @@ class TopkCodec(Codec):
         Returns:
             Bytes.
         """
-        return sum(run.rows * run.record for run in _runs(n))
+        return sum(_sizes(n))
 
     def _encode(self, values: Flat, out: Bytes) -> int:
-        for run in _runs(values.size):
-            rows, records = values[run.values].reshape(run.rows, run.width), run.of(out)
-            for some in tiles(run.rows, TILE // CHUNK):
-                _encode_rows(rows[some], run, records[some])
+        if not values.size:
+            return 0
+        parts, places = _parse(out, values.size), _places(values)
+        parts.planes[:], parts.bitmap[:] = pack_gaps(places, _SHIFT, values.size)
+        chunks = -(-values.size // CHUNK)
+        rows = padded(values[places], chunks * _KEPT).reshape(chunks, _KEPT)
+        levels, codes = split(rows, places.size - (chunks - 1) * _KEPT)
+        parts.levels[:] = levels.view(np.uint8).ravel()
+        parts.codes[:] = codes.ravel()[: parts.codes.size]
         return out.size
 
     def _check(self, raw: Bytes, n: int) -> None:
         self._check_length(raw, n)
-        for run in _runs(n):
-            records = run.of(raw)
-            refuse_odd(_levels(records))
-            ends = 4 + packed12_size(run.kept)
-            if run.kept % 2 and (records[:, ends - 1] >> 4).any():
-                raise BadPayload("topk: the bits after the last index are not zero")
-            if run.kept % 4 and (records[:, -1] >> (2 * (run.kept % 4))).any():
-                raise BadPayload("topk: the bits after the last code are not zero")
-            indices = _indices(records, run)
-            if (indices[:, 1:] <= indices[:, :-1]).any() or (indices[:, -1] >= run.width).any():
-                raise BadPayload("topk: indices are out of range or not ascending")
+        parts, kept = _parse(raw, n), _kept(n)
+        refuse_odd(words(parts.levels))
+        if kept % 4 and raw[-1] >> (2 * (kept % 4)):
+            raise BadPayload("topk: the bits after the last code are not zero")
+        refuse_bad_gaps(parts.planes, parts.bitmap, kept, _SHIFT, n)
 
     def _decode(self, raw: Bytes, out: Flat) -> None:
+        places, values = _read(raw, out.size)
         out[:] = 0
-        for run in _runs(out.size):
-            places, values = _read(raw, run)
-            out[run.values][places] = values
+        out[places] = values
 
     def _accumulate(self, raw: Bytes, weight: np.float32, into: Flat) -> None:
-        for run in _runs(into.size):
-            places, values = _read(raw, run)
-            into[run.values][places] += values * weight
+        places, values = _read(raw, into.size)
+        into[places] += values * weight
 
 
-def largest(rows: NDArray[np.float32], kept: int) -> Indices:
+def largest(rows: NDArray[np.float32], kept: int) -> NDArray[np.uint32]:
     """Find the largest magnitudes of each row; of equal ones the first.
 
     Args:
@@ -117,7 +109,7 @@ def largest(rows: NDArray[np.float32], kept: int) -> Indices:
         kept: How many to find per row.
 
     Returns:
-        Ascending indices, `[r, kept]`.
+        Ascending indices within the row, `[r, kept]`.
     """
     # Of the largest of many strips, the `kept` largest are a floor that few values reach.
     sizes = np.abs(rows)
@@ -142,7 +134,7 @@ def _keys(sizes: NDArray[np.float32], places: NDArray[np.uint64]) -> NDArray[np.
     return ((~sizes.view(np.uint32)).astype(np.uint64) << np.uint64(12)) | places
 
 
-def _smallest_keys(keys: NDArray[np.uint64], kept: int) -> Indices:
+def _smallest_keys(keys: NDArray[np.uint64], kept: int) -> NDArray[np.uint32]:
     if keys.shape[1] > kept:
         keys = np.partition(keys, kept - 1, axis=1)[:, :kept]
     indices = (keys & np.uint64(0xFFF)).astype(np.uint32)
@@ -150,40 +142,41 @@ def _smallest_keys(keys: NDArray[np.uint64], kept: int) -> Indices:
     return indices
 
 
-def _encode_rows(rows: NDArray[np.float32], run: _Run, records: Bytes) -> None:
-    refuse_non_finite(rows)
-    kept = run.kept
-    indices = largest(rows, kept)
-    chosen = np.zeros((len(rows), -(-kept // 4) * 4), np.float32)
-    chosen[:, :kept] = np.take_along_axis(rows, indices, axis=1)
-    levels, codes = split(chosen, kept)
-    ends = 4 + packed12_size(kept)
-    records[:, :4] = levels.view(np.uint8)
-    records[:, 4:ends] = pack12(indices)
-    records[:, ends:] = codes
+def _places(values: Flat) -> Places:
+    # Of whole chunks, many at a time, and of the last, short one.
+    n, whole = values.size, values.size // CHUNK * CHUNK
+    places = np.empty(_kept(n), np.int64)
+    for start in (*range(0, whole, TILE), *([whole] if whole < n else [])):
+        some = values[start : min(start + TILE, whole) if start < whole else n]
+        refuse_non_finite(some)
+        rows = some.reshape(-1, min(CHUNK, some.size))
+        found = places[_kept(start) : _kept(start + some.size)].reshape(len(rows), -1)
+        starts = np.arange(start, start + some.size, CHUNK)[:, None]
+        np.add(largest(rows, found.shape[1]), starts, out=found)
+    return places
 
 
-def _levels(records: Bytes) -> NDArray[np.uint16]:
-    return np.ascontiguousarray(records[:, :4]).view("<u2")
+def _read(raw: Bytes, n: int) -> tuple[Places, Flat]:
+    # Where the kept values lie, and what they are.
+    parts, kept = _parse(raw, n), _kept(n)
+    places = unpack_gaps(parts.planes, parts.bitmap, kept, _SHIFT)
+    levels = words(parts.levels).reshape(-1, 2)
+    codes = padded(parts.codes, len(levels) * _KEPT // 4).reshape(-1, _KEPT // 4)
+    return places, join(levels, codes).ravel()[:kept]
 
 
-def _indices(records: Bytes, run: _Run) -> Indices:
-    return unpack12(records[:, 4 : 4 + packed12_size(run.kept)], run.kept)
+def _parse(raw: Bytes, n: int) -> _Parts:
+    parts, start = [], 0
+    for size in _sizes(n):
+        parts.append(raw[start : start + size])
+        start += size
+    return _Parts(*parts)
 
 
-def _read(raw: Bytes, run: _Run) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
-    # Where in the run its kept values lie, and what they are.
-    records = run.of(raw)
-    places = _indices(records, run)
-    places += np.arange(0, run.rows * run.width, run.width, dtype=np.uint32)[:, None]
-    values = join(_levels(records), np.ascontiguousarray(records[:, 4 + packed12_size(run.kept) :]))
-    return places.ravel(), values[:, : run.kept].ravel()
+def _sizes(n: int) -> tuple[int, int, int, int]:
+    kept = _kept(n)
+    return 4 * -(-n // CHUNK), planes_size(kept, _SHIFT), bitmap_size(kept, _SHIFT, n), -(-kept // 4)
 
 
-def _runs(n: int) -> list[_Run]:
-    whole, rest = divmod(n, CHUNK)
-    runs = [_Run(0, CHUNK, whole, 0)] if whole else []
-    if rest:
-        offset = sum(run.rows * run.record for run in runs)
-        runs.append(_Run(whole * CHUNK, rest, 1, offset))
-    return runs
+def _kept(n: int) -> int:
+    return n // CHUNK * _KEPT + -(-(n % CHUNK) // _SHARE)

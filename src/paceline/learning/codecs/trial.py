@@ -18,7 +18,7 @@ _EXPECTED = {
     "int8": "cb7b9c0a5ff8a36e9ac41b931c6d1b7cd8ad7c82b0b702cbc3d369e96ad761a9",
     "int4": "bb0770d97481287a5af18a1f8342da8401de05076bee1a980137666d1d572823",
     "int2": "185bb69b4c653611d9ebde193683ffacb78361eab72dcb94ec45091d65c98fe2",
-    "topk": "576955fd5144092416563276bb6efadead302678c2b6359ffbba942fffa07628",
+    "topk": "c8b9b0d9720cceac6acdd76fa45658afb85bcd49c05e081ee54a23792ae37262",
 }
 """SHA-256 over what every machine must make of the trial's values."""
 
