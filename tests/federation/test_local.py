@@ -14,7 +14,6 @@ import torch
 
 from paceline.core.config import (
     AdamWConfig,
-    CodecName,
     GptConfig,
     InnerConfig,
     NodeConfig,
@@ -25,6 +24,7 @@ from paceline.core.config import (
 )
 from paceline.core.errors import ConfigError
 from paceline.core.events import Evaluated, Event, StepDone
+from paceline.core.tuning import CodecName
 from paceline.federation.coordinator import DiLoCoCoordinator
 from paceline.federation.local import LocalTrainingProvider
 from paceline.federation.models import FederatedNode, GlobalState, LocalUpdate, TrainingConfig

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from paceline.core.config import (
-    CodecName,
     GptConfig,
     Handout,
     MetricsConfig,
@@ -25,6 +24,7 @@ from paceline.core.config import (
 )
 from paceline.core.errors import ConfigError
 from paceline.core.records import PeerRecord, Phase
+from paceline.core.tuning import CodecName, CodecWarmup
 from paceline.ledger import Ledger
 from paceline.network.dial_back import DialledBack, Outcome
 from paceline.network.identity import hold, load_or_create
@@ -416,7 +416,7 @@ def test_a_model_that_does_not_fit_the_memory_is_not_tried(subject: Subject) -> 
 
 @pytest.mark.parametrize("codec", ["fp16", "topk"])
 def test_two_real_peers_average_the_same_bits(codec: CodecName, subject: Subject) -> None:
-    subject.run = RunConfig(codec=codec)
+    subject.run = RunConfig(codec=codec, codec_warmup=CodecWarmup())
     found = only(checks_training.average(subject))
     assert found.status == "ok", found
     assert "hold the same bits" in found.said
