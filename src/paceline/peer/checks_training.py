@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from statistics import median
 
 from paceline.core.config import RunConfig
+from paceline.core.doubts import doubts
 from paceline.core.tuning import CodecName
 from paceline.peer.checkup import BUNDLE_HINT, Finding, Subject, fail, ok, warn
 from paceline.peer.machine import available_memory_bytes, existing
@@ -14,6 +15,21 @@ from paceline.peer.machine import available_memory_bytes, existing
 _EVENTS_BYTES = 128 << 20
 _COMMIT_BYTES, _RECEIPT_BYTES = 1024, 600
 _SLOW = 0.25
+
+
+def recipe(subject: Subject) -> Iterator[Finding]:
+    """Look for choices of the run that learn badly.
+
+    Args:
+        subject: The node, whose run is looked at if it is known.
+
+    Yields:
+        Findings: one for each doubt, or one that there is none.
+    """
+    if subject.run is None:
+        return
+    found = [warn("recipe", doubt.said, doubt.remedy) for doubt in doubts(subject.run)]
+    yield from found or [ok("recipe", "nothing speaks against the run's codec and outer step")]
 
 
 def disk(subject: Subject) -> Iterator[Finding]:
