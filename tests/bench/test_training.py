@@ -82,7 +82,7 @@ def test_the_table_has_a_line_per_row_and_goes_between_the_markers(tmp_path: Pat
 
 
 def test_what_is_there_is_not_trained_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    row = Row(OURS, "adamw", 100, "topk")
+    row = Row(OURS, "adamw", 100, "int2")
     Results(tmp_path).save(result(row, 1.2345), QUICK)
     assert main(["train", "--quick", "--folder", str(tmp_path), row.name]) == 0
     said = capsys.readouterr()

@@ -113,7 +113,7 @@ def test_the_document_reads_back_as_the_same_run() -> None:
     assert again == run
     assert again.document() == run.document()
     assert " " not in run.document()
-    assert json.loads(run.document())["outer"] == {"lr": 0.8, "momentum": 0.5}
+    assert json.loads(run.document())["outer"] == {"lr": 0.6, "momentum": 0.5}
 
 
 @pytest.mark.parametrize(
