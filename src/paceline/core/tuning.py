@@ -15,9 +15,10 @@ CodecName = Literal["fp32", "fp16", "bf16", "int8", "int4", "int2", "topk"]
 """All codecs."""
 WarmupCodecName = Literal["fp32", "fp16", "bf16", "int8", "int4"]
 """Those that owe nothing, so that whoever follows them begins without a residual."""
-LONG_ROUNDS = 200
-"""So many rounds are enough for an outer momentum of .9 to pay off."""
-_WARMUP_SHARE, _WARMUP_MOST = 10, 100
+LONG_ROUNDS = 100
+"""From so many rounds on the published outer step is taken: for its momentum of .9, 20 were by far too few,
+and it was published for 128 (DiLoCo, arXiv 2311.08105)."""
+_WARMUP_LEAST, _WARMUP_SHARE, _WARMUP_MOST = 10, 20, 100
 
 
 class CodecWarmup(Frozen):
@@ -26,7 +27,8 @@ class CodecWarmup(Frozen):
     codec: WarmupCodecName = "int4"
     """How pseudo-gradients and their mean travel meanwhile."""
     rounds: Annotated[int, Field(ge=0, le=10_000_000)] = 0
-    """For so many rounds, from the first one on; 0 for none."""
+    """For so many rounds, from the first one on; 0 for none. With fragments it counts exchanges, as the run's
+    `rounds` do."""
 
     def codec_of(self, round_id: int, codec: CodecName) -> CodecName:
         """Choose a round's codec.
@@ -45,9 +47,9 @@ def outer_defaults(peers: int, rounds: int, codec: str = "fp16") -> dict[str, fl
     """Choose the outer step for a number of peers and rounds, and a codec.
 
     What top-k leaves out comes later through its residual, which is a momentum of its own: there the whole
-    mean is taken, without another one (SparseLoCo). Otherwise .8 and a momentum of .5 were best, or as good
-    as the best, over tens of rounds with 4 peers. The published momentum of .9 needs hundreds of rounds; its
-    tuned step sizes for 1, 2, 4, 8 peers are .4, .6, .6, .8, independent of model size.
+    mean is taken, without another one (SparseLoCo). Otherwise .8 with a momentum of .5 was best of what was
+    tried over tens of rounds with 4 peers. For `LONG_ROUNDS` and more it is the published momentum of .9,
+    with step sizes that were tuned for 1, 2, 4, 8 peers: .4, .6, .6, .8, independent of model size.
 
     Args:
         peers: Expected peers.
@@ -67,6 +69,9 @@ def outer_defaults(peers: int, rounds: int, codec: str = "fp16") -> dict[str, fl
 def warmup_defaults(rounds: int, codec: str) -> dict[str, Any]:
     """Choose the codec of a run's first rounds.
 
+    Only topk has a warm-up by itself: 10 rounds, or a twentieth of the run if that is more, up to 100; half
+    of the run at most.
+
     Args:
         rounds: Planned rounds.
         codec: How pseudo-gradients travel.
@@ -74,8 +79,7 @@ def warmup_defaults(rounds: int, codec: str) -> dict[str, Any]:
     Returns:
         `codec` and `rounds` for `CodecWarmup`.
     """
-    needed = codec == "topk"
-    return {
-        "codec": "int4",
-        "rounds": min(-(-max(rounds, 0) // _WARMUP_SHARE), _WARMUP_MOST) if needed else 0,
-    }
+    if codec != "topk":
+        return {"codec": "int4", "rounds": 0}
+    wanted = min(max(_WARMUP_LEAST, rounds // _WARMUP_SHARE), _WARMUP_MOST)
+    return {"codec": "int4", "rounds": max(0, min(wanted, rounds // 2))}

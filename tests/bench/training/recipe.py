@@ -163,8 +163,8 @@ def _trials() -> Iterator[Row]:
     # What the recipe and the product's defaults were chosen by.
     yield Row(OURS, "adamw", 30, "int8", delay_steps=5)
     yield from (Row(OURS, "adamw", 30, "fp32", outer) for outer in _OUTERS)
-    yield Row(OURS, "adamw", 10, "int8", _PUBLISHED)
-    yield from (Row(OURS, "adamw", 30, "topk", warmup_rounds=rounds) for rounds in (0, 20))
+    yield Row(OURS, "adamw", 10, "int8", (0.8, 0.5))
+    yield from (Row(OURS, "adamw", 30, "topk", warmup_rounds=rounds) for rounds in (0, 30))
     for rate in (0.5, 2.0):
         yield Row(ONE, rate=rate)
         yield Row(OURS, "adamw", 30, "fp32", rate=rate)
