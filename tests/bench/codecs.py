@@ -10,7 +10,7 @@ from typing import get_args
 
 import numpy as np
 
-from paceline.core.config import CodecName
+from paceline.core.tuning import CodecName
 from paceline.learning.codecs import Codec, TopkCodec, UnionCodec, make_codec
 from paceline.learning.codecs.codec import tiles
 from tests.bench.timing import Comparison, by_turns

@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from paceline.core.config import CodecName
+from paceline.core.tuning import CodecName
 from tests.bench.__main__ import BENCHMARKS, main
 from tests.bench.timing import Comparison, by_turns, table
 

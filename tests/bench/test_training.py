@@ -36,6 +36,26 @@ def test_data_parallel_training_over_gloo_ends_where_one_large_batch_does(tmp_pa
     assert 0 < gloo.utilisation < 1
 
 
+def test_bytes_are_counted_by_each_rounds_own_codec() -> None:
+    short = replace(QUICK, steps=4)
+    int4 = together.train(Row(OURS, "adamw", 1, "int4"), short, 0).sent_bytes
+    sent = [
+        together.train(Row(OURS, "adamw", 1, "topk", warmup_rounds=rounds), short, 0).sent_bytes
+        for rounds in (0, 2, 4)
+    ]
+    assert sent[0] < int4 / 5
+    assert sent[2] == int4
+    assert sent[1] == pytest.approx((sent[0] + sent[2]) / 2, rel=0.05)
+
+
+def test_a_row_whose_anchor_comes_late_takes_as_many_steps_and_learns_otherwise() -> None:
+    short = replace(QUICK, steps=12)
+    plain = together.train(Row(OURS, "adamw", 6, "int8"), short, 0)
+    late = together.train(Row(OURS, "adamw", 6, "int8", delay_steps=2), short, 0)
+    assert late.sent_bytes == plain.sent_bytes
+    assert late.val_loss != plain.val_loss
+
+
 def test_a_finished_row_is_kept_and_one_of_another_recipe_is_not_taken_for_it(tmp_path: Path) -> None:
     results, row = Results(tmp_path), Row(OURS, "adamw", 30, "int8")
     results.save(result(row, 2.0), QUICK)
@@ -82,7 +102,7 @@ def test_the_table_has_a_line_per_row_and_goes_between_the_markers(tmp_path: Pat
 
 
 def test_what_is_there_is_not_trained_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    row = Row(OURS, "adamw", 100, "topk")
+    row = Row(OURS, "adamw", 100, "int2")
     Results(tmp_path).save(result(row, 1.2345), QUICK)
     assert main(["train", "--quick", "--folder", str(tmp_path), row.name]) == 0
     said = capsys.readouterr()

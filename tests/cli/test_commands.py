@@ -160,6 +160,14 @@ def test_init_writes_a_hand_out_that_pins_the_run(paceline: Paceline, tmp_path: 
     assert "note" not in out
 
 
+def test_init_warns_of_choices_that_learn_badly_together(paceline: Paceline, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("run: {codec: topk, rounds: 30, outer: {momentum: 0.9}}\n")
+    code, out, _ = paceline("init", "x.yaml", "-o", "x")
+    assert code == 0
+    assert "note     topk sends 1 value of 64" in out
+    assert "--set run.outer.momentum=0" in out
+
+
 def test_init_warns_of_a_run_that_two_groups_could_begin(paceline: Paceline, tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("run: {expected_peers: 6}")
     _, out, _ = paceline("init", "x.yaml", "-o", "x")

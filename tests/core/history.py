@@ -7,7 +7,7 @@ from typing import Any
 
 from paceline.core import chain
 from paceline.core.chain import Link
-from paceline.core.config import QuorumConfig, RunConfig
+from paceline.core.config import OuterConfig, QuorumConfig, RunConfig
 from paceline.core.records import CommitRecord, GlobalState, RoundReceipt
 from paceline.core.signing import SigningKey
 from paceline.core.wire import seal
@@ -22,9 +22,10 @@ def peers(count: int) -> list[SigningKey]:
 
 
 def run_of(keys: Sequence[SigningKey], **changes: Any) -> RunConfig:
-    """Make a run that these peers founded."""
-    founders = tuple(key.peer_id for key in keys)
-    return RunConfig(**{"name": "test", "quorum": QuorumConfig(founders=founders), **changes})
+    """Make a run that these peers founded. Its outer step is spelled out: golden examples hold its digest,
+    and what a run would choose by itself is tuned from time to time."""
+    given = {"name": "test", "quorum": QuorumConfig(founders=tuple(key.peer_id for key in keys))}
+    return RunConfig(**{**given, "outer": OuterConfig(lr=0.6, momentum=0.5), **changes})
 
 
 def genesis_of(run: RunConfig) -> GlobalState:

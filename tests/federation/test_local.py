@@ -14,7 +14,6 @@ import torch
 
 from paceline.core.config import (
     AdamWConfig,
-    CodecName,
     GptConfig,
     InnerConfig,
     NodeConfig,
@@ -25,6 +24,7 @@ from paceline.core.config import (
 )
 from paceline.core.errors import ConfigError
 from paceline.core.events import Evaluated, Event, StepDone
+from paceline.core.tuning import CodecName
 from paceline.federation.coordinator import DiLoCoCoordinator
 from paceline.federation.local import LocalTrainingProvider
 from paceline.federation.models import FederatedNode, GlobalState, LocalUpdate, TrainingConfig
@@ -147,12 +147,15 @@ def updates_of(provider: LocalTrainingProvider, round_id: int = 1) -> list[Local
     return provider.get_updates(round_id, GlobalState(round_id=round_id - 1), provider.nodes)
 
 
-@pytest.mark.parametrize("name", get_args(CodecName))
-def test_what_a_codec_loses_is_lost_here_as_in_a_swarm(name: CodecName, recipe: SwarmConfig) -> None:
+@pytest.mark.parametrize(("name", "warm"), [*((name, 0) for name in get_args(CodecName)), ("topk", 1)])
+def test_what_a_codec_loses_is_lost_here_as_in_a_swarm(
+    name: CodecName, warm: int, recipe: SwarmConfig
+) -> None:
     node = recipe.node
-    run = RunConfig.model_validate(recipe.run.model_dump() | {"codec": name})
+    changed = {"codec": name, "codec_warmup": {"codec": "int8", "rounds": warm}}
+    run = RunConfig.model_validate(recipe.run.model_dump() | changed)
     corpus = open_corpus(node.data, node.cache_dir, seq_len=MODEL.seq_len)
-    device, codec = resolve_device(node.device), make_codec(name)
+    device = resolve_device(node.device)
     models = [build_model(MODEL, run.seed) for _ in range(NODES)]
     trainers = [InnerTrainer(model, run, node, device) for model in models]
     anchor = np.empty(num_parameters(MODEL), np.float32)
@@ -163,6 +166,7 @@ def test_what_a_codec_loses_is_lost_here_as_in_a_swarm(name: CodecName, recipe: 
         DiLoCoCoordinator().run_training(config_of(recipe), provider.nodes, provider)
     for round_id in range(1, ROUNDS + 1):
         sent: list[Flat] = []
+        codec = make_codec("int8" if round_id <= warm else name)
         for number, (model, trainer) in enumerate(zip(models, trainers, strict=True)):
             FlatView(model).write(outer.anchor)
             stream = corpus.stream(run.seed, f"node-{number + 1:03d}", round_id)
@@ -172,7 +176,7 @@ def test_what_a_codec_loses_is_lost_here_as_in_a_swarm(name: CodecName, recipe: 
             FlatView(model).read(local)
             due = outer.anchor - local + np.float32(codec.feedback or 0) * owed[number]
             sent.append(codec.decode(codec.encode(due), due.size))
-            owed[number] = due - sent[-1]
+            owed[number] = due - sent[-1] if codec.feedback is not None else np.zeros_like(due)
         mean = weighted_mean(sent, (1,) * NODES)
         digests = outer.apply(codec.back.decode(codec.back.encode(mean), mean.size))
         assert set(provider.stood_on[round_id].values()) == {digests}

@@ -16,6 +16,7 @@ from paceline.core.config import (
     SwarmConfig,
 )
 from paceline.core.errors import ConfigError
+from paceline.core.tuning import CodecWarmup
 from paceline.federation import template
 from paceline.federation.models import TrainingConfig
 from paceline.federation.template import LOOPBACK, swarm_of
@@ -57,10 +58,19 @@ def test_without_a_base_the_nodes_stay_on_this_machine() -> None:
 
 
 def test_the_outer_step_follows_nodes_and_rounds_but_for_what_the_base_sets() -> None:
-    assert swarm_of(config()).run.outer == OuterConfig(lr=0.8, momentum=0.9)
-    assert swarm_of(config(num_nodes=2, global_rounds=5)).run.outer == OuterConfig(lr=0.6, momentum=0.5)
+    assert swarm_of(config(global_rounds=300)).run.outer == OuterConfig(lr=0.8, momentum=0.9)
+    assert swarm_of(config(num_nodes=2, global_rounds=5)).run.outer == OuterConfig(lr=0.8, momentum=0.5)
     base = SwarmConfig(run=RunConfig.model_validate({"outer": {"lr": 0.1}}))
-    assert swarm_of(config(), base).run.outer == OuterConfig(lr=0.1, momentum=0.9)
+    assert swarm_of(config(global_rounds=300), base).run.outer == OuterConfig(lr=0.1, momentum=0.9)
+
+
+def test_a_codecs_warm_up_follows_the_rounds_but_for_what_the_base_sets() -> None:
+    base = SwarmConfig(run=RunConfig(codec="topk", rounds=500))
+    by_itself = RunConfig(codec="topk", rounds=30).codec_warmup
+    assert base.run.codec_warmup != by_itself
+    assert swarm_of(config(global_rounds=30), base).run.codec_warmup == by_itself
+    told = SwarmConfig(run=RunConfig(codec="topk", codec_warmup=CodecWarmup(codec="int8", rounds=7)))
+    assert swarm_of(config(), told).run.codec_warmup == CodecWarmup(codec="int8", rounds=7)
 
 
 def test_one_node_is_enough_for_a_round_of_its_own() -> None:

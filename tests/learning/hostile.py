@@ -15,8 +15,8 @@ from typing import get_args
 
 import numpy as np
 
-from paceline.core.config import CodecName
 from paceline.core.errors import BadPayload
+from paceline.core.tuning import CodecName
 from paceline.learning.codecs import Codec, UnionCodec, make_codec
 
 LENGTHS = (0, 1, 2, 3, 5, 63, 64, 65, 127, 255, 256, 257, 500, 4095, 4096, 4097, 8191, 9000)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from paceline.core.config import CodecName
 from paceline.core.errors import BadPayload, PacelineError
+from paceline.core.tuning import CodecName
 from paceline.learning.codecs import (
     BF16_MAX,
     FP16_MAX,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
-from paceline.core.config import CodecName
+from paceline.core.tuning import WarmupCodecName
 from paceline.learning.codecs import Codec, Int2Codec, TopkCodec, make_codec
 from paceline.learning.feedback import Feedback
 from paceline.learning.flat import Flat
@@ -85,8 +87,8 @@ def test_a_residual_is_forgotten_with_the_state_that_it_belongs_to(codec: Codec)
     assert not feedback.residual.any()
 
 
-@pytest.mark.parametrize("name", ["fp32", "fp16", "bf16", "int8", "int4"])
-def test_a_codec_that_loses_little_costs_no_memory_here(name: CodecName) -> None:
+@pytest.mark.parametrize("name", get_args(WarmupCodecName))
+def test_a_codec_that_loses_little_costs_no_memory_here(name: WarmupCodecName) -> None:
     feedback, values = Feedback(make_codec(name), N), normal(0)
     assert not feedback.is_needed
     assert feedback.residual.size == 0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paceline.core.config import CodecName
+from paceline.core.tuning import CodecName
 from paceline.learning.aggregate import weighted_mean
 from paceline.learning.codecs import make_codec
 from paceline.network.butterfly import PART_ELEMENTS, Arithmetic, ReduceOrder, Slices

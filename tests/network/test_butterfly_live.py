@@ -151,6 +151,7 @@ def _averager(dht: PeerDht) -> Averager:
         dht,
         num_elements=10,
         arithmetic=Arithmetic(make_codec("fp32"), weighted_mean),
+        others=[Arithmetic(make_codec("int8"), weighted_mean)],
         prefix=secrets.token_hex(4),
     )
 
@@ -166,6 +167,20 @@ def test_a_member_alone_gets_its_own_values_back(dht: PeerDht) -> None:
         averager.buffer[:] = np.arange(10)
         assert averager.reduce(_alone(dht)).complete
         assert averager.buffer.tolist() == list(range(10))
+
+
+def test_an_order_says_through_which_codec_its_values_go(dht: PeerDht) -> None:
+    values, int8 = np.linspace(-1, 1, 10, dtype=np.float32), make_codec("int8")
+    rounded = int8.decode(int8.encode(values), 10)
+    assert (rounded != values).any()
+    with _averager(dht) as averager:
+        for codec, expected_values in (("int8", rounded), (None, values), ("fp32", values)):
+            averager.buffer[:] = values
+            assert averager.reduce(_alone(dht, codec=codec)).complete
+            once_more = int8.decode(int8.encode(expected_values), 10) if codec == "int8" else expected_values
+            np.testing.assert_array_equal(averager.buffer, once_more)
+        with pytest.raises(ValueError, match="int4 is none of fp32, int8"):
+            averager.reduce(_alone(dht, codec="int4"))
 
 
 def test_a_reduce_of_some_values_leaves_the_rest_of_the_buffer_alone(dht: PeerDht) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from paceline.core.config import (
-    CodecName,
     GptConfig,
     Handout,
     MetricsConfig,
@@ -25,6 +24,7 @@ from paceline.core.config import (
 )
 from paceline.core.errors import ConfigError
 from paceline.core.records import PeerRecord, Phase
+from paceline.core.tuning import CodecName
 from paceline.ledger import Ledger
 from paceline.network.dial_back import DialledBack, Outcome
 from paceline.network.identity import hold, load_or_create
@@ -398,6 +398,14 @@ def test_without_another_clock_nothing_is_said_of_this_one(subject: Subject) -> 
 # The work
 
 
+def test_a_recipe_that_learns_badly_is_worth_a_warning_and_no_failure(subject: Subject) -> None:
+    assert list(checks_training.recipe(subject)) == []
+    subject.run = RUN
+    assert only(checks_training.recipe(subject)).status == "ok"
+    subject.run = RunConfig.model_validate({"codec": "topk", "outer": {"momentum": 0.9}})
+    assert [finding.status for finding in checks_training.recipe(subject)] == ["warn", "warn"]
+
+
 def test_disk_counts_what_the_run_will_keep(subject: Subject) -> None:
     assert only(checks_training.disk(subject)).status == "ok"
     subject.run = RunConfig(model=GptConfig(dim=65536, heads=512, layers=1024))
@@ -415,12 +423,14 @@ def test_a_model_that_does_not_fit_the_memory_is_not_tried(subject: Subject) -> 
 
 
 @pytest.mark.parametrize("codec", ["fp16", "topk"])
-def test_two_real_peers_average_the_same_bits(codec: CodecName, subject: Subject) -> None:
+def test_two_real_peers_average_the_same_bits_by_every_codec(codec: CodecName, subject: Subject) -> None:
     subject.run = RunConfig(codec=codec)
-    found = only(checks_training.average(subject))
-    assert found.status == "ok", found
-    assert "hold the same bits" in found.said
-    assert f"through {codec} " in found.said
+    findings = list(checks_training.average(subject))
+    assert len(findings) == len(subject.run.codecs) == (2 if codec == "topk" else 1)
+    for found, name in zip(findings, subject.run.codecs, strict=True):
+        assert found.status == "ok", found
+        assert "hold the same bits" in found.said
+        assert f"through {name} " in found.said
 
 
 def test_real_steps_tell_the_speed_and_how_long_a_round_takes(subject: Subject, tmp_path: Path) -> None:

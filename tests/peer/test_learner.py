@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paceline.core.config import CodecName, GptConfig, NodeConfig, RunConfig
+from paceline.core.config import GptConfig, NodeConfig, RunConfig
 from paceline.core.events import Event
+from paceline.core.tuning import CodecName
 from paceline.learning.codecs import make_codec
 from paceline.peer.learner import Learner
 
@@ -41,7 +42,8 @@ def train(learner: Learner, round_id: int) -> np.ndarray:
 def test_what_a_lossy_codec_left_behind_is_sent_along_once_the_round_is_committed(
     name: CodecName, tmp_path: Path
 ) -> None:
-    learner, codec = learner_with(name, tmp_path), make_codec(name)
+    learner = learner_with(name, tmp_path, codec_warmup={"rounds": 0})
+    codec = make_codec(name)
     sent = train(learner, 1)
     lost = sent - codec.decode(codec.encode(sent), sent.size)
     buffer = np.full_like(sent, 7)  # the mean was there
@@ -71,8 +73,29 @@ def test_a_codec_that_loses_little_leaves_the_buffer_alone(name: CodecName, tmp_
     assert not buffer.any()
 
 
+def test_a_warm_up_leaves_nothing_owed_and_its_successor_begins_without_a_residual(tmp_path: Path) -> None:
+    learner = learner_with("topk", tmp_path, rounds=4, codec_warmup={"codec": "int4", "rounds": 1})
+    codec, sent = make_codec("topk"), train(learner, 1)
+    buffer, owed = np.full_like(sent, 7), np.empty_like(sent)
+    learner.note_sent(buffer, "plan 1")
+    assert (buffer == 7).all()
+    learner.settle(buffer, "plan 1", took_part=True)
+    learner.begin_round(2)
+    learner.write_pseudo_gradient(owed)
+    assert not owed.any()
+
+    sent = train(learner, 2)
+    learner.note_sent(buffer, "plan 2")
+    lost = sent - codec.decode(codec.encode(sent), sent.size)
+    np.testing.assert_array_equal(buffer, lost)
+    learner.settle(buffer, "plan 2", took_part=True)
+    learner.begin_round(3)
+    learner.write_pseudo_gradient(owed)
+    np.testing.assert_array_equal(owed, lost * np.float32(codec.feedback or 0))
+
+
 def test_a_peer_that_repairs_itself_owes_nothing(tmp_path: Path) -> None:
-    learner = learner_with("topk", tmp_path)
+    learner = learner_with("topk", tmp_path, codec_warmup={"rounds": 0})
     values = train(learner, 1)
     path = tmp_path / "state.safetensors"
     learner.stage(values, path)
@@ -96,7 +119,7 @@ def test_what_is_owed_of_a_fragment_waits_for_its_next_turn_whatever_is_learned_
         learner.send()
         sent = np.empty(learner.fragment.num_elements, np.float32)
         learner.write_pseudo_gradient(sent)
-        before = learner._feedbacks[learner._number].residual.copy()
+        before = learner._feedback.residual.copy()
         assert before.any() == (round_id == 3)  # the first fragment's second turn
         np.testing.assert_array_equal(before, owed if round_id == 3 else np.zeros_like(before))
         lost = sent - codec.decode(codec.encode(sent), sent.size)
@@ -105,7 +128,7 @@ def test_what_is_owed_of_a_fragment_waits_for_its_next_turn_whatever_is_learned_
         learner.note_sent(buffer, f"plan {round_id}")
         np.testing.assert_array_equal(buffer, lost)
         learner.settle(buffer, f"plan {round_id}", took_part=True)
-        np.testing.assert_array_equal(learner._feedbacks[learner._number].residual, lost)
+        np.testing.assert_array_equal(learner._feedback.residual, lost)
         owed = lost if round_id == 1 else owed
         path = tmp_path / f"{round_id}.safetensors"
         learner.stage(np.zeros_like(sent), path)

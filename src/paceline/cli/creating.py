@@ -69,6 +69,7 @@ def init(
 
 def _create(config: Path, output: Path | None, sets: Sequence[str]) -> None:
     from paceline.cli.forms import check_swarm
+    from paceline.core.doubts import doubts
     from paceline.peer.folders import RunFolder
     from paceline.peer.settings import load_swarm
 
@@ -82,6 +83,8 @@ def _create(config: Path, output: Path | None, sets: Sequence[str]) -> None:
     create_run(swarm, folder.path)
     screen = console()
     screen.print(f"run      {run.run_id}\ndigest   {run.digest()}\nhand-out {folder.handout}")
+    for doubt in doubts(run):
+        screen.print(f"note     {doubt.said}: {doubt.remedy}", markup=False)
     least, majority = run.quorum.min_members, run.expected_peers // 2 + 1
     if not run.quorum.founders and least < majority:
         screen.print(

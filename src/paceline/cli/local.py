@@ -55,6 +55,7 @@ def up(
 
         paceline up configs/demo.yaml --peers 2 --rounds 3 --set run.inner.optimizer.lr=0.003
     """
+    from paceline.core.doubts import doubts
     from paceline.peer.swarm import LocalSwarm, found_run
 
     screen = console()
@@ -64,6 +65,8 @@ def up(
 
         create_run(swarm, folder.path)
         screen.print(f"run {swarm.run.run_id} in {folder.path}", markup=False)
+        for doubt in doubts(swarm.run):
+            screen.print(f"note: {doubt.said}: {doubt.remedy}", markup=False)
         began = time.monotonic()
         with LocalSwarm(folder, swarm.node, swarm.peers, supervised=supervised) as local:
             local.start_seed(swarm.node.network.listen, swarm.node.network.startup_s + _IMPORTS_S)

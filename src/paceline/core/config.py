@@ -21,12 +21,12 @@ from pydantic import Field, model_validator
 from paceline.core.overlap import OverlapConfig, Timetable, check_overlap
 from paceline.core.records import MAX_MEMBERS, Frozen
 from paceline.core.signing import PeerId
+from paceline.core.tuning import CodecName, CodecWarmup, outer_defaults, warmup_defaults
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 Natural = Annotated[int, Field(ge=1)]
-CodecName = Literal["fp32", "fp16", "bf16", "int8", "int4", "int2", "topk"]
 
 
 class GptConfig(Frozen):
@@ -176,6 +176,8 @@ class RunConfig(Frozen):
     """How pseudo-gradients and their mean travel. `fp32`, `fp16`, `bf16` and `int8` are as good as exact; on
     the way up `int4` takes 7.5 times fewer bytes than `fp32`, `int2` 15 times and `topk` 195 times. `topk`
     wants AdamW, many rounds, and an outer step of 1 without momentum, which then is the default."""
+    codec_warmup: CodecWarmup = CodecWarmup()
+    """Another codec for the first rounds; with `topk` there is one by default, which follows `rounds`."""
     overlap: OverlapConfig = OverlapConfig()
     """How training goes on while a round is exchanged."""
     quorum: QuorumConfig = QuorumConfig()
@@ -185,16 +187,23 @@ class RunConfig(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _tuned_outer_defaults(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or isinstance(data.get("outer"), OuterConfig):
+    def _tuned_defaults(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
             return data
+        codec = data.get("codec", "fp16")
         try:
             peers, rounds = int(data.get("expected_peers", 4)), int(data.get("rounds", 10))
-            defaults = outer_defaults(peers, rounds, data.get("codec", "fp16"))
         except (TypeError, ValueError):
             return data  # the fields' own checks say what is wrong
-        given = data.get("outer") or {}
-        return data | {"outer": defaults | given} if isinstance(given, dict) else data
+        tuned = {
+            "outer": outer_defaults(peers, rounds, codec),
+            "codec_warmup": warmup_defaults(rounds, codec),
+        }
+        for key, defaults in tuned.items():
+            given = data.get(key) or {}
+            if isinstance(given, dict):
+                data = data | {key: defaults | given}
+        return data
 
     @model_validator(mode="after")
     def _overlap_fits(self) -> RunConfig:
@@ -212,14 +221,33 @@ class RunConfig(Frozen):
         """Inner steps of the whole run."""
         return self.timetable.total_steps
 
+    def codec_of(self, round_id: int) -> CodecName:
+        """Tell how a round's values travel: the one place that knows, so that all peers agree.
+
+        Args:
+            round_id: The round, from 1.
+
+        Returns:
+            The codec's name.
+        """
+        return self.codec_warmup.codec_of(round_id, self.codec)
+
+    @property
+    def codecs(self) -> tuple[CodecName, ...]:
+        """All codecs that the run's rounds need, in their order."""
+        return tuple(dict.fromkeys((self.codec_of(1), self.codec_of(self.rounds))))
+
     def document(self) -> str:
         """Spell the run's parameters canonically.
 
         Returns:
-            JSON with sorted keys and no spaces, every default written out; but for a default `overlap`, so
-            that runs have the digest that they had before there was any.
+            JSON with sorted keys and no spaces, every default written out; but for an `overlap` and a
+            `codec_warmup` that change nothing, so that runs have the digest that they had before there were
+            any.
         """
         without = {"overlap"} if self.overlap == OverlapConfig() else set[str]()
+        if self.codec_warmup == CodecWarmup() and self.codec != "topk":
+            without.add("codec_warmup")
         return json.dumps(
             self.model_dump(mode="json", exclude=without), sort_keys=True, separators=(",", ":")
         )
@@ -236,28 +264,6 @@ class RunConfig(Frozen):
     def run_id(self) -> str:
         """The run's name with the first eight digits of its digest."""
         return f"{self.name}-{self.digest()[:8]}"
-
-
-def outer_defaults(peers: int, rounds: int, codec: str = "fp16") -> dict[str, float]:
-    """Choose the outer step for a number of peers and rounds, and a codec.
-
-    What top-k leaves out comes later through its residual, which is a momentum of its own: there the whole
-    mean is taken, without another one (SparseLoCo). Otherwise tuned step sizes for 1, 2, 4, 8 peers are
-    .4, .6, .6, .8, independent of model size; a momentum of .9 needs more than some 20 rounds to pay off, .5
-    is better below.
-
-    Args:
-        peers: Expected peers.
-        rounds: Planned rounds.
-        codec: How pseudo-gradients travel.
-
-    Returns:
-        `lr` and `momentum` for `OuterConfig`.
-    """
-    if codec == "topk":
-        return {"lr": 1.0, "momentum": 0.0}
-    lr = 0.4 if peers <= 1 else 0.6 if peers < 8 else 0.8
-    return {"lr": lr, "momentum": 0.5 if rounds < 20 else 0.9}
 
 
 class StdlibData(Frozen):

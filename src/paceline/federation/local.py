@@ -92,7 +92,7 @@ class LocalTrainingProvider(UpdateProvider):
         if not ids or len(set(ids)) != len(ids):
             raise ValueError(f"node ids name each node once, and at least one: {ids}")
         self._learners = {node_id: Learner(self.run, self._node, node_id) for node_id in ids}
-        self._codec = make_codec(self.run.codec)
+        self._codecs = {name: make_codec(name) for name in self.run.codecs}
         self.folder = Path(tempfile.mkdtemp(prefix="paceline-")) if folder is None else _unused(folder)
         self._tidy = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         if folder is not None:
@@ -155,6 +155,10 @@ class LocalTrainingProvider(UpdateProvider):
     def checkpoint(self) -> Path | None:
         """The last round's checkpoint: anchor and outer momentum. None before the first round."""
         return newest(self.folder)
+
+    @property
+    def _codec(self) -> Codec:
+        return self._codecs[self.run.codec_of(self._round_id)]
 
     def digests(self) -> dict[str, Digests]:
         """Identify the states that the nodes stand on, each computed from that node's own memory.

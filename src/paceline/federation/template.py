@@ -15,10 +15,13 @@ a swarm runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from paceline.core.config import NetworkConfig, NodeConfig, RunConfig, SwarmConfig, outer_defaults
+from paceline.core.config import NetworkConfig, NodeConfig, RunConfig, SwarmConfig
 from paceline.core.events import Event
+from paceline.core.records import Frozen
+from paceline.core.tuning import outer_defaults, warmup_defaults
 from paceline.federation.models import TrainingConfig
 from paceline.federation.recipe import check_num_nodes, slug
 
@@ -42,7 +45,8 @@ def swarm_of(config: TrainingConfig, base: SwarmConfig | None = None) -> SwarmCo
     """Turn a training configuration into a swarm's.
 
     The model's name becomes the run's name, the learning rate that of the inner optimizer. The outer step
-    follows the number of nodes and rounds, as in any run, but for what `base` sets otherwise.
+    and the codec's warm-up follow the number of nodes and rounds, as in any run, but for what `base` sets
+    otherwise.
 
     Args:
         config: The training configuration.
@@ -61,16 +65,22 @@ def swarm_of(config: TrainingConfig, base: SwarmConfig | None = None) -> SwarmCo
     run, nodes = base.run, config.num_nodes
     optimizer = run.inner.optimizer.model_copy(update={"lr": config.learning_rate})
     quorum = run.quorum.model_copy(update={"min_members": min(run.quorum.min_members, nodes)})
-    tuned = outer_defaults(run.expected_peers, run.rounds, run.codec)
-    changed = {key: value for key, value in run.outer.model_dump().items() if value != tuned[key]}
+    outer = _set_in(run.outer, outer_defaults(run.expected_peers, run.rounds, run.codec))
+    warmup = _set_in(run.codec_warmup, warmup_defaults(run.rounds, run.codec))
     fields = run.model_dump() | {
         "name": slug(config.model_name),
         "expected_peers": nodes,
         "inner_steps": config.local_steps,
         "rounds": config.global_rounds,
         "inner": run.inner.model_copy(update={"optimizer": optimizer}),
-        "outer": changed,
+        "outer": outer,
+        "codec_warmup": warmup,
         "quorum": quorum,
     }
     node = base.node.model_copy(update={"batch_size": config.batch_size})
     return SwarmConfig(run=RunConfig.model_validate(fields), node=node, peers=nodes)
+
+
+def _set_in(section: Frozen, tuned: Mapping[str, Any]) -> dict[str, Any]:
+    # What the base says otherwise than a run would by itself.
+    return {key: value for key, value in section.model_dump().items() if value != tuned[key]}

@@ -57,7 +57,7 @@ def footprint(run: RunConfig, node: NodeConfig, *, halves: bool = False) -> Foot
         What it needs.
     """
     parameters, overlap = num_parameters(run.model), run.overlap
-    kept = STATE_BYTES + (RESIDUAL_BYTES if make_codec(run.codec).feedback is not None else 0)
+    kept = STATE_BYTES + (RESIDUAL_BYTES if _owes(run) else 0)
     exchanged = (2 if overlap.delay_steps else 1) * largest(run.model, overlap.fragments)
     return Footprint(
         parameters=parameters,
@@ -65,6 +65,10 @@ def footprint(run: RunConfig, node: NodeConfig, *, halves: bool = False) -> Foot
         inner_bytes=_inner_bytes(run),
         activation_bytes=_activation_bytes(run.model, node.batch_size, 2 if halves else 4),
     )
+
+
+def _owes(run: RunConfig) -> bool:
+    return any(make_codec(name).feedback is not None for name in run.codecs)
 
 
 def _inner_bytes(run: RunConfig) -> int:

@@ -81,6 +81,7 @@ class Averager(DecentralizedAverager):  # type: ignore[misc]
         *,
         num_elements: int,
         arithmetic: Arithmetic,
+        others: Sequence[Arithmetic] = (),
         prefix: str,
         services: Sequence[ServicerBase] = (),
     ) -> None:
@@ -90,6 +91,7 @@ class Averager(DecentralizedAverager):  # type: ignore[misc]
             dht: This peer's DHT node, started.
             num_elements: Length of the vector.
             arithmetic: What is computed; the same for all members.
+            others: What is computed instead where an order names another codec; one for each codec.
             prefix: The run's namespace; letters, digits and dashes.
             services: What else is to be served from this process, under the same namespace.
         """
@@ -100,8 +102,9 @@ class Averager(DecentralizedAverager):  # type: ignore[misc]
         self._averaged_tensors = (torch.from_numpy(self.buffer),)
         self._inner_pipe = SafePipe(self._inner_pipe)
         self._outer_pipe = SafePipe(self._outer_pipe)
-        self._arithmetic = arithmetic
-        self._part_bytes = arithmetic.part_bytes
+        self._first = arithmetic
+        self._by_codec = {each.codec.name: each for each in (arithmetic, *others)}
+        self._part_bytes = max(each.part_bytes for each in self._by_codec.values())
         self._services = tuple(services)
         self._me: str = dht.peer_id.to_base58()
         self._mailbox = Mailbox("averager")
@@ -147,11 +150,13 @@ class Averager(DecentralizedAverager):  # type: ignore[misc]
             How it ended. When not complete, the buffer's content is undefined: form the values again.
 
         Raises:
-            ValueError: The order is about more values than the buffer has.
+            ValueError: The order is about more values than the buffer has, or names a codec that is not here.
             ProcessDied: The averager's process is dead, or had to be killed because it did not answer.
         """
         if (order.num_elements or 0) > len(self.buffer):
             raise ValueError(f"{order.num_elements} values to average in a buffer of {len(self.buffer)}")
+        if order.codec is not None and order.codec not in self._by_codec:
+            raise ValueError(f"{order.codec} is none of {', '.join(self._by_codec)}")
         number = self._cancels.number()
         with self._reducing:
             reply = self._ask("_reduce", number, order)
@@ -245,7 +250,6 @@ class Averager(DecentralizedAverager):  # type: ignore[misc]
         self._p2p = p2p
         self._pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "parts")
         self._outgoing = ThreadPoolExecutor(1, "replies")
-        self._terms = Terms(self._me, self._arithmetic, self.buffer, self._pool)
         self._reception = Reception(self._part_bytes)
         self._cancels.listen()
         self._line_name = self._get_handle_name(namespace, "rpc_aggregate_part")
@@ -272,7 +276,9 @@ class Averager(DecentralizedAverager):  # type: ignore[misc]
             return ReduceOutcome(False, 0.0, 0, 0, cause)
         if self._reception.knows(order.group_id):
             return ReduceOutcome(False, 0.0, 0, 0, "this attempt was made before")
-        self._attempt = Attempt(Group(order, self._terms), self._dial, self._daemon_answers)
+        arithmetic = self._first if order.codec is None else self._by_codec[order.codec]
+        terms = Terms(self._me, arithmetic, self.buffer, self._pool)
+        self._attempt = Attempt(Group(order, terms), self._dial, self._daemon_answers)
         self._reception.expect(order.group_id, self._attempt)
         try:
             # One that was cancelled before is begun all the same: whoever calls must hear that it is over.

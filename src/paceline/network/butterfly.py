@@ -189,6 +189,7 @@ class ReduceOrder:
         stall_s: Seconds that a stream may stand still.
         total_s: Seconds that the whole may take.
         num_elements: How many values of the buffer, from its beginning; all when left out.
+        codec: Name of the codec, of those that the averager has; its first one when left out.
     """
 
     key: str
@@ -198,6 +199,7 @@ class ReduceOrder:
     stall_s: float
     total_s: float
     num_elements: int | None = None
+    codec: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 < len(bytes.fromhex(self.key)) <= 32:

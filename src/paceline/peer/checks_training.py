@@ -7,12 +7,29 @@ from collections.abc import Iterator
 from statistics import median
 
 from paceline.core.config import RunConfig
+from paceline.core.doubts import doubts
+from paceline.core.tuning import CodecName
 from paceline.peer.checkup import BUNDLE_HINT, Finding, Subject, fail, ok, warn
 from paceline.peer.machine import available_memory_bytes, existing
 
 _EVENTS_BYTES = 128 << 20
 _COMMIT_BYTES, _RECEIPT_BYTES = 1024, 600
 _SLOW = 0.25
+
+
+def recipe(subject: Subject) -> Iterator[Finding]:
+    """Look for choices of the run that learn badly.
+
+    Args:
+        subject: The node, whose run is looked at if it is known.
+
+    Yields:
+        Findings: one for each doubt, or one that there is none.
+    """
+    if subject.run is None:
+        return
+    found = [warn("recipe", doubt.said, doubt.remedy) for doubt in doubts(subject.run)]
+    yield from found or [ok("recipe", "nothing speaks against the run's codec and outer step")]
 
 
 def disk(subject: Subject) -> Iterator[Finding]:
@@ -86,25 +103,26 @@ def average(subject: Subject) -> Iterator[Finding]:
         subject: The node, whose run tells the codec.
 
     Yields:
-        A finding.
+        A finding for each codec that the run needs.
     """
+    for codec in _run(subject).codecs:
+        yield _averaged(codec)
+
+
+def _averaged(codec: CodecName) -> Finding:
     from paceline.peer.rehearsal import AVERAGE_ELEMENTS, rehearse_average
     from paceline.peer.rehearsing import mean_digest
 
-    codec = _run(subject).codec
     first, second = rehearse_average(codec)
     if not (first.complete and second.complete):
         cause = first.cause or second.cause
-        yield fail("average", f"two peers on loopback could not average: {cause}", BUNDLE_HINT)
-    elif first.sha256 != second.sha256 or first.sha256 != mean_digest(codec):
+        return fail("average", f"two peers on loopback could not average: {cause}", BUNDLE_HINT)
+    if first.sha256 != second.sha256 or first.sha256 != mean_digest(codec):
         cause = f"two peers on loopback averaged through {codec} and got a wrong mean"
-        yield fail("average", cause, "pip install --force-reinstall numpy torch")
-    else:
-        seconds = max(first.seconds, second.seconds)
-        said = (
-            f"two peers on loopback averaged {AVERAGE_ELEMENTS:,} values through {codec} in {seconds:.1f} s"
-        )
-        yield ok("average", f"{said} and hold the same bits")
+        return fail("average", cause, "pip install --force-reinstall numpy torch")
+    seconds = max(first.seconds, second.seconds)
+    said = f"two peers on loopback averaged {AVERAGE_ELEMENTS:,} values through {codec} in {seconds:.1f} s"
+    return ok("average", f"{said} and hold the same bits")
 
 
 def speed(subject: Subject) -> Iterator[Finding]:

@@ -200,6 +200,7 @@ def _all_checks() -> tuple[Check, ...]:
         Check("swarm", "connects to the swarm and listens to its heartbeats", _from("network", "swarm")),
         Check("reachable", "asks others to dial back", _from("network", "reachable")),
         Check("clock", "", _from("network", "clock")),
+        Check("recipe", "", _from("training", "recipe")),
         Check("disk", "", _from("training", "disk")),
         Check("memory", "", _from("training", "memory")),
         Check("average", "lets two peers on loopback average", _from("training", "average")),

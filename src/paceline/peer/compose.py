@@ -219,12 +219,15 @@ def _start_dht(
 
 
 def _start_averager(stack: ExitStack, dht: PeerDht, run: RunConfig, server: StateServer) -> Averager:
-    codec = make_codec(run.codec)
-    self_test(codec)
+    codecs = [make_codec(name) for name in run.codecs]
+    for codec in codecs:
+        self_test(codec)
+    first, *others = (Arithmetic(codec, weighted_mean, factors=mean_factors) for codec in codecs)
     averager = Averager(
         dht,
         num_elements=largest(run.model, run.overlap.fragments),
-        arithmetic=Arithmetic(codec, weighted_mean, factors=mean_factors),
+        arithmetic=first,
+        others=others,
         prefix=run.run_id,
         services=[server],
     )

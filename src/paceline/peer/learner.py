@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,10 @@ class Learner:
         self._model = model
         self._trainer = InnerTrainer(model, run, node, self.device)
         self._fragments, overlap = cut(run.model, run.overlap.fragments), run.overlap
-        self._feedbacks = [Feedback(make_codec(run.codec), part.num_elements) for part in self._fragments]
+        self._feedbacks = {
+            name: [Feedback(make_codec(name), part.num_elements) for part in self._fragments]
+            for name in run.codecs
+        }
         self._local = LocalWeights(
             model, self._fragments, keeps_sent=overlap.delay_steps > 0, apply=overlap.apply
         )
@@ -92,6 +96,11 @@ class Learner:
     @property
     def _number(self) -> int:
         return self._run.timetable.fragment_of(self._round_id)
+
+    @property
+    def _feedback(self) -> Feedback:
+        # Of this round's codec: what a warm-up leaves behind is not owed, so that its successor begins at 0.
+        return self._feedbacks[self._run.codec_of(self._round_id)][self._number]
 
     @property
     def progress(self) -> Progress:
@@ -215,7 +224,7 @@ class Learner:
             out: float32 `[fragment.num_elements]`, overwritten.
         """
         self._local.pseudo_gradient(self._number, self._outer.anchor, out)
-        self._feedbacks[self._number].add(out)
+        self._feedback.add(out)
 
     def note_sent(self, out: NDArray[np.float32], attempt: str) -> None:
         """Work out what will be owed once an attempt is committed; does nothing where the codec loses little.
@@ -224,9 +233,9 @@ class Learner:
             out: float32 `[fragment.num_elements]`, overwritten. It must stay as it is until `settle`.
             attempt: Digest of the plan in which this peer's values travelled.
         """
-        if self._feedbacks[self._number].is_needed:
+        if self._feedback.is_needed:
             self.write_pseudo_gradient(out)  # the mean has taken the place of what was sent
-            self._feedbacks[self._number].subtract(out, attempt)
+            self._feedback.subtract(out, attempt)
 
     def settle(self, out: NDArray[np.float32], attempt: str, *, took_part: bool) -> None:
         """Owe what `note_sent` worked out, because that attempt was committed.
@@ -236,7 +245,7 @@ class Learner:
             attempt: Digest of the plan that was committed.
             took_part: Whether this peer's values are in it.
         """
-        self._feedbacks[self._number].settle(out, attempt, took_part=took_part)
+        self._feedback.settle(out, attempt, took_part=took_part)
 
     def stage(self, average: NDArray[np.float32], path: Path) -> CheckpointInfo:
         """Write down, durably, the state that a round's average would leave; change nothing else.
@@ -293,7 +302,7 @@ class Learner:
         """
         self.load(path)
         self._trainer.reset()
-        for feedback in self._feedbacks:
+        for feedback in chain.from_iterable(self._feedbacks.values()):
             feedback.forget()
         self.begin_round(head.round_id + 1)
 

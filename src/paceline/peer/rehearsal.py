@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from paceline.core.config import CodecName, NodeConfig, RunConfig
+from paceline.core.config import NodeConfig, RunConfig
 from paceline.core.errors import PacelineError
 from paceline.core.records import Frozen
+from paceline.core.tuning import CodecName
 from paceline.peer.checkup import BUNDLE_HINT
 from paceline.peer.child import Child
 from paceline.peer.folders import StateFolder

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paceline.core.config import CodecName, NodeConfig, RunConfig
+from paceline.core.config import NodeConfig, RunConfig
 from paceline.core.errors import PacelineError
 from paceline.core.events import Event
+from paceline.core.tuning import CodecName
 from paceline.peer.rehearsal import (
     AVERAGE_ELEMENTS,
     LIMIT_S,

@@ -217,6 +217,7 @@ class Worker:
             stall_s=pace.stall_s,
             total_s=reduce_limit_s(pace, plan.attempt),
             num_elements=len(values),
+            codec=self._run.codec_of(plan.round_id),
         )
         self._reducing = order.key
         if self._stopping.is_set():

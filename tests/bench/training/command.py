@@ -49,7 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--size",
         choices=SIZES,
         default="small",
-        help="small (default): some 20 s of processor time per row and seed; full: 2 minutes; quick: 5 s",
+        help="small (default): some 50 s of processor time per row and seed; full: 6 minutes; quick: 5 s",
     )
     parser.add_argument(
         "--quick", action="store_const", dest="size", const="quick", help="the same as --size quick"

@@ -12,12 +12,16 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from paceline.core.config import CodecName, GptConfig, NodeConfig, RunConfig
+from paceline.core.config import GptConfig, NodeConfig, RunConfig
+from paceline.core.tuning import CodecName
 
 Method = Literal["one process", "ours", "gloo", "hivemind", "torchft", "torchft streaming"]
 Inner = Literal["adamw", "muon"]
 _BESIDE: tuple[Method, ...] = ("hivemind", "torchft", "torchft streaming")
 _LOSSY: tuple[CodecName, ...] = ("fp32", "int8", "int4", "int2")
+_PUBLISHED = (0.6, 0.9)
+_MUON_LR = 0.02
+_OUTERS = ((1.0, 0.0), _PUBLISHED, (1.0, 0.5), (0.8, 0.7))
 OURS: Method = "ours"
 ONE: Method = "one process"
 
@@ -55,13 +59,10 @@ class Size:
 
 
 SIZES = {
-    "full": Size("full", GptConfig(dim=128, layers=4, heads=4, seq_len=128), 4, 4, 600, 3, 64, 4e-3, True),
-    "small": Size("small", GptConfig(dim=48, layers=1, heads=2, seq_len=64), 8, 4, 600, 3, 64, 4e-3, True),
+    "full": Size("full", GptConfig(dim=128, layers=4, heads=4, seq_len=128), 4, 4, 1800, 3, 64, 4e-3, True),
+    "small": Size("small", GptConfig(dim=48, layers=1, heads=2, seq_len=64), 8, 4, 1800, 3, 64, 4e-3, True),
     "quick": Size("quick", GptConfig(dim=32, layers=1, heads=2, seq_len=64), 4, 4, 120, 1, 16, 8e-3, False),
 }
-PLAIN = (1.0, 0.0)
-"""The outer step of most rows: the mean as it is, as `topk` wants it, so that codecs are compared with one
-outer step. Over so few rounds hardly any other is better (docs/performance.md)."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,20 @@ class Row:
         inner: The inner optimizer.
         inner_steps: H; 1 where gradients are averaged in every step.
         codec: How values travel, where the method is ours.
-        outer: Outer step size and momentum; those that the run's defaults choose when None.
+        outer: Outer step size and momentum, where it is ours or torchft's; the run's defaults when None.
+        delay_steps: How many steps a new anchor comes late, where the method is ours; 0 where training waits.
+        warmup_rounds: Rounds of another codec before it; the run's default when None.
+        rate: The inner learning rate, as a multiple of the size's.
     """
 
     method: Method
     inner: Inner = "adamw"
     inner_steps: int = 1
     codec: CodecName = "fp32"
-    outer: tuple[float, float] | None = PLAIN
+    outer: tuple[float, float] | None = None
+    delay_steps: int = 0
+    warmup_rounds: int | None = None
+    rate: float = 1.0
 
     @property
     def name(self) -> str:
@@ -90,15 +97,22 @@ class Row:
             parts.append(f"h{self.inner_steps}")
         if self.method == OURS:
             parts.append(self.codec)
-        if self.outer != PLAIN:
-            parts.append("outer-{:g}-{:g}".format(*self.outer) if self.outer else "outer-default")
-        return "-".join(parts)
+        return "-".join([*parts, *(f"{key}-{value}" for key, value in self.settings.items())])
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What is not as usual, by what it is called."""
+        changed = {
+            "outer": "{:g}-{:g}".format(*self.outer) if self.outer else "",
+            "late": f"{self.delay_steps}" if self.delay_steps else "",
+            "warm-up": "" if self.warmup_rounds is None else f"{self.warmup_rounds}",
+            "rate": f"{self.rate:g}" if self.rate != 1 else "",
+        }
+        return {key: value for key, value in changed.items() if value}
 
     def run(self, size: Size, seed: int) -> RunConfig:
         """Spell it as a run's parameters."""
-        optimizer: dict[str, Any] = (
-            {"type": "adamw", "lr": size.lr} if self.inner == "adamw" else {"type": "muon"}
-        )
+        lr = self.rate * (size.lr if self.inner == "adamw" else _MUON_LR)
         fields: dict[str, Any] = {
             "name": "train",
             "seed": seed,
@@ -106,11 +120,15 @@ class Row:
             "inner_steps": self.inner_steps,
             "rounds": -(-size.steps // self.inner_steps),
             "model": size.model,
-            "inner": {"optimizer": optimizer},
+            "inner": {"optimizer": {"type": self.inner, "lr": lr}},
             "codec": self.codec,
         }
         if self.outer:
             fields["outer"] = {"lr": self.outer[0], "momentum": self.outer[1]}
+        if self.warmup_rounds is not None:
+            fields["codec_warmup"] = {"rounds": self.warmup_rounds}
+        if self.delay_steps:
+            fields["overlap"] = {"delay_steps": self.delay_steps}
         return RunConfig.model_validate(fields)
 
     def digest(self, size: Size, seed: int) -> str:
@@ -132,21 +150,24 @@ def node_ids(size: Size) -> list[str]:
 def rows() -> Iterator[Row]:
     """All ways to train, the ones that figures are about first."""
     yield Row(ONE)
-    for codec in get_args(CodecName):
-        yield Row(OURS, "adamw", 30, codec)
-    for inner_steps in (10, 100):
-        for codec in (*_LOSSY, "topk"):
-            yield Row(OURS, "adamw", inner_steps, codec)
-    yield Row(OURS, "adamw", 30, "fp32", None)
-    for outer in ((0.8, 0.5), (1.0, 0.5), (0.8, 0.7)):
-        yield Row(OURS, "adamw", 30, "fp32", outer)
+    yield from (Row(OURS, "adamw", 30, codec) for codec in get_args(CodecName))
+    yield from (Row(OURS, "adamw", h, codec) for h in (100, 10) for codec in _LOSSY)
     yield Row(ONE, "muon")
-    for inner_steps in (10, 30, 100):
-        for codec in _LOSSY:
-            yield Row(OURS, "muon", inner_steps, codec)
+    yield from (Row(OURS, "muon", h, codec) for h in (30, 100, 10) for codec in _LOSSY)
+    yield from (Row(method, "adamw", 30) for method in _BESIDE)
     yield Row("gloo")
-    for method in _BESIDE:
-        yield Row(method, "adamw", 30)
+    yield from _trials()
+
+
+def _trials() -> Iterator[Row]:
+    # What the recipe and the product's defaults were chosen by.
+    yield Row(OURS, "adamw", 30, "int8", delay_steps=5)
+    yield from (Row(OURS, "adamw", 30, "fp32", outer) for outer in _OUTERS)
+    yield Row(OURS, "adamw", 10, "int8", (0.8, 0.5))
+    yield from (Row(OURS, "adamw", 30, "topk", warmup_rounds=rounds) for rounds in (0, 30))
+    for rate in (0.5, 2.0):
+        yield Row(ONE, rate=rate)
+        yield Row(OURS, "adamw", 30, "fp32", rate=rate)
 
 
 def row_called(name: str) -> Row:

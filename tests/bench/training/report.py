@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
-from tests.bench.training.recipe import ONE, OURS, PLAIN, Row
+from tests.bench.training.recipe import ONE, OURS, Row
 from tests.bench.training.results import Result
 
 BEGIN, END = "<!-- train: begin -->", "<!-- train: end -->"
@@ -73,7 +73,7 @@ def figures(found: Found) -> list[Figure]:
     """Compare what is there with what was to be reached."""
     made = []
     for row, results in found.items():
-        if row.method != OURS or row.outer != PLAIN:
+        if row.method != OURS or row.settings:
             continue
         whole = found.get(Row(OURS, row.inner, row.inner_steps, "fp32"))
         if whole and row.inner_steps == 30 and row.codec in WITHIN:
@@ -93,7 +93,7 @@ def figures(found: Found) -> list[Figure]:
 
 
 def _others(found: Found) -> list[Figure]:
-    # Against whoever trained beside us with the same optimizers: the best of ours that sends no more bytes.
+    # Against whoever trained beside us with the same inner optimizer: the best of ours with no more bytes.
     made = []
     for row, results in found.items():
         if row.method in (OURS, ONE, "gloo"):
@@ -101,7 +101,7 @@ def _others(found: Found) -> list[Figure]:
         rivals = [
             ours
             for other, ours in found.items()
-            if (other.method, other.inner, other.outer) == (OURS, row.inner, row.outer)
+            if (other.method, other.inner, other.rate) == (OURS, row.inner, row.rate)
             if ours[0].sent_bytes <= results[0].sent_bytes
         ]
         if rivals:
@@ -133,13 +133,10 @@ def markdown(found: Found) -> str:
 
 def _line(row: Row, found: Found) -> list[str]:
     results = found[row]
-    one = found.get(Row(ONE, row.inner))
+    one = found.get(Row(ONE, row.inner, rate=row.rate))
     losses = [each.val_loss for each in results]
-    outer = (
-        "" if row.outer == PLAIN else ", outer {:g}, {:g}".format(*row.outer) if row.outer else ", default"
-    )
     return [
-        row.method + outer,
+        ", ".join([row.method, *(f"{key} {value}" for key, value in row.settings.items())]),
         row.inner,
         str(row.inner_steps),
         row.codec if row.method == OURS else "–",

@@ -74,12 +74,13 @@ class _Counting(LocalTrainingProvider):
 
     def __init__(self, swarm: SwarmConfig, names: list[str]) -> None:
         self.sent_bytes, self.train_s = 0, 0.0
-        self._wire = make_codec(swarm.run.codec)
+        self._wires = {name: make_codec(name) for name in swarm.run.codecs}
         super().__init__(swarm, node_ids=names, tell=self._heard)
 
     def receive_state(self, state: GlobalState, nodes: list[FederatedNode]) -> None:
         mean = flatten(self.run.model, state.global_weights)
-        self.sent_bytes += reduce_bytes(self._wire, mean, len(state.participating_nodes))
+        wire = self._wires[self.run.codec_of(state.round_id)]
+        self.sent_bytes += reduce_bytes(wire, mean, len(state.participating_nodes))
         super().receive_state(state, nodes)
 
     def _heard(self, node_id: str, event: Event) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from paceline.core.config import CodecName
+from paceline.core.tuning import CodecName
 from paceline.learning.codecs.codec import Codec
 from paceline.learning.codecs.floats import BF16_MAX, FP16_MAX, Bf16Codec, Fp16Codec, Fp32Codec
 from paceline.learning.codecs.ints import Int4Codec, Int8Codec
