@@ -34,6 +34,7 @@ from paceline.core.events import (
     PeerStopped,
     ReduceEnded,
     RepairFailed,
+    ResultStaged,
     RoundCommitted,
     StateFetched,
 )
@@ -241,7 +242,7 @@ class Worker:
         return self._stage(plan), ""
 
     def _stage(self, plan: RoundPlan) -> Staged | None:
-        around = self._around
+        around, began = self._around, time.monotonic()
         try:
             info = around.learner.stage(self._values, around.shelf.staged(plan.round_id, plan.digest()))
         except NotFinite as error:
@@ -259,6 +260,8 @@ class Worker:
                 )
             )
             return None
+        seconds = time.monotonic() - began
+        around.emit(ResultStaged(round_id=plan.round_id, attempt=plan.attempt, seconds=seconds))
         return Staged(plan.digest(), info.weights_digest, info.momentum_digest)
 
     def _weight(self, plan: RoundPlan) -> int:
