@@ -26,9 +26,9 @@ _EPILOG = """\
   scripts/bench train --quick
   scripts/bench sync --codecs fp32,int8,topk --link 1gbit --json runs/sync.json
 
-But for live and train, each figure is measured by turns with its reference, A B A B, in one run: a busy machine
-slows both alike. The ratio is what counts (docs/performance.md); milliseconds depend on the machine and the
-day.
+But for live and train, each figure is measured by turns with its reference, A B A B, in one run: a busy
+machine slows both alike. The ratio is what counts (docs/performance.md); milliseconds depend on the machine
+and the day.
 
 Exit codes: 0 every target was reached, 1 one was missed, 2 bad usage.
 """

@@ -6,14 +6,16 @@ import argparse
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean, median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
+from paceline.core.config import CodecName
 from tests.bench import private_net
 
 if TYPE_CHECKING:
@@ -87,6 +89,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--delay", type=float, default=0.25, help="delay_steps as a share of H (0.25)")
     parser.add_argument("--link", choices=tuple(private_net.RATES), default="100mbit", help="(100mbit)")
     parser.add_argument("--quick", action="store_true", help="two short cases, judged by nothing")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep what the peers told there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures to this file")
 
 
@@ -105,7 +108,13 @@ def run(options: argparse.Namespace) -> int:
     _say(f"load before {load:.1f}; H is {inner_steps}")
     found = []
     for case in cases:
-        how = {"dim": options.dim, "inner_steps": inner_steps, "rounds": rounds, "rate": options.link}
+        how: dict[str, Any] = {
+            "dim": options.dim,
+            "inner_steps": inner_steps,
+            "rounds": rounds,
+            "rate": options.link,
+        }
+        how["keep"] = options.keep / case.name.replace(", ", "-") if options.keep else None
         figures = figures_of(case, live_swarm.observe(case, **how), inner_steps)
         _say(f"{figures.case}: utilisation {figures.utilisation:.1%}, load {figures.load:.1f}")
         found.append(figures)
@@ -129,14 +138,10 @@ def parse(text: str, delay: float) -> list[Case]:
 
     found = []
     for name in text.split(","):
-        kind, _, codec = name.partition("-")
-        fragments = kind.removeprefix("overlap")
-        if kind == "plain":
-            found.append(Case(codec))
-        elif fragments.isdecimal() and codec:
-            found.append(Case(codec, int(fragments), delay))
-        else:
-            raise SystemExit(f"{name!r} is no case: plain-CODEC, or overlapP-CODEC")
+        match = re.fullmatch(r"(plain|overlap([1-4]))-(\w+)", name)
+        if match is None or match[3] not in get_args(CodecName):
+            raise SystemExit(f"{name!r} is no case: plain-CODEC, or overlapP-CODEC with 1 to 4 fragments")
+        found.append(Case(match[3], int(match[2]), delay) if match[2] else Case(match[3]))
     return found
 
 
@@ -179,6 +184,7 @@ def table(found: Sequence[Figures]) -> str:
     for part in found[0].times.parts_s:
         row(f"· {part}, s", [f"{each.times.parts_s[part] / each.times.rounds:.3f}" for each in found])
     row("one all-reduce, s", [f"{each.reduce_s:.2f}" for each in found])
+    row("from last step to commit, s", [f"{each.times.exchange_s:.2f}" for each in found])
     row("step, nothing exchanged, ms", [f"{1e3 * each.times.step_s:.0f}" for each in found])
     row("step during an exchange, ms", [f"{1e3 * each.times.ahead_s:.0f}" for each in found])
     for part in ("wire", "payload", "board", "rest"):

@@ -126,6 +126,7 @@ class SharedLink:
         name = self._names[host]
         inside = ["ip", "-netns", name]
         everything = ["protocol", "all", "u32", "match", "u32", "0", "0"]
+        elsewhere = ["action", "mirred", "egress", "redirect", "dev", "line"]
         for command in (
             ["ip", "netns", "add", name],
             ["ip", "link", "add", host, "type", "veth", "peer", "name", "eth0", "netns", name],
@@ -136,8 +137,7 @@ class SharedLink:
             [*inside, "link", "set", "eth0", "up"],
             ["ip", "link", "set", host, "master", "bridge", "up"],
             ["tc", "qdisc", "add", "dev", host, "handle", "ffff:", "ingress"],
-            ["tc", "filter", "add", "dev", host, "parent", "ffff:", *everything]
-            + ["action", "mirred", "egress", "redirect", "dev", "line"],
+            ["tc", "filter", "add", "dev", host, "parent", "ffff:", *everything, *elsewhere],
         ):
             _run(*command)
 

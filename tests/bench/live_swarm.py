@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import sys
 import tempfile
 import threading
@@ -13,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from paceline.core.config import GptConfig, NetworkConfig, NodeConfig, OverlapConfig, RunConfig
+from paceline.core.config import GptConfig, NetworkConfig, NodeConfig, RunConfig
 from paceline.core.events import AttemptVoided, ReduceEnded
+from paceline.core.overlap import OverlapConfig
 from tests.bench.live_link import SharedLink
 from tests.bench.live_times import Sample, Tales
 from tests.nemesis.swarm import Setting, Swarm
@@ -101,7 +103,9 @@ def _paced(dim: int) -> float:
     return median(seconds[len(seconds) // 2 :])
 
 
-def observe(case: Case, *, dim: int, inner_steps: int, rounds: int, rate: str) -> Observed:
+def observe(
+    case: Case, *, dim: int, inner_steps: int, rounds: int, rate: str, keep: Path | None = None
+) -> Observed:
     """Let four peers train over a slow link, and note what they tell.
 
     Args:
@@ -110,6 +114,7 @@ def observe(case: Case, *, dim: int, inner_steps: int, rounds: int, rate: str) -
         inner_steps: H.
         rounds: How often everything is exchanged after the first commit.
         rate: How fast the link is.
+        keep: Folder that gets the peers' event files.
     """
     usual = {"model": model(dim), "inner_steps": inner_steps, "codec": case.codec}
     run = {**usual, "overlap": case.overlap(inner_steps), "rounds": 1_000_000}
@@ -131,6 +136,10 @@ def observe(case: Case, *, dim: int, inner_steps: int, rounds: int, rate: str) -
         finally:
             done.set()
             looking.join()
+        if keep:
+            keep.mkdir(parents=True, exist_ok=True)
+            for name, peer in swarm.peers.items():
+                shutil.copy(peer.state.events, keep / f"{name}.jsonl")
         tales = {name: peer.told for name, peer in swarm.peers.items()}
         voids = sum(len(peer.events(AttemptVoided)) for peer in swarm.peers.values())
     return Observed(tales, samples, voids, load)
@@ -141,7 +150,7 @@ def _let_train(swarm: Swarm, case: Case, rounds: int, inner_steps: int) -> None:
     for round_id in range(first + 1, first + rounds * case.fragments + 1):
         limit_s = 120.0 + inner_steps * _PATIENCE
         swarm.until(_stand_on(swarm, round_id), limit_s, f"round {round_id}", 0.2)
-        told = list(swarm.peers.values())[0].events(ReduceEnded)
+        told = next(iter(swarm.peers.values())).events(ReduceEnded)
         _say(f"{case.name}: round {round_id} is committed, the last all-reduce took {told[-1].seconds:.1f} s")
 
 

@@ -1,7 +1,7 @@
 """Where the time of live peers went, worked out from what they told; and what went over their link.
 
-A peer's main thread trains. Each time that it doesn't is a gap between two inner steps. A gap in which a round
-was committed is cut at what the peers told of that round; what is left of the others lies between steps.
+A peer's main thread trains. Each time that it doesn't is a gap between two inner steps. A gap in which a
+round was committed is cut at what the peers told of that round; the others lie between steps.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ class PeerTimes:
         parts_s: Seconds that went into each of `PARTS`.
         step_s: Median seconds of an inner step while nothing was exchanged.
         ahead_s: The same while a round was exchanged; 0 where training waited.
+        exchange_s: Median seconds from this peer's last step of a round to the commit.
     """
 
     wall_s: float
@@ -78,6 +79,7 @@ class PeerTimes:
     parts_s: dict[str, float]
     step_s: float
     ahead_s: float
+    exchange_s: float
 
     @property
     def utilisation(self) -> float:
@@ -103,13 +105,12 @@ def peer_times(tales: Tales, name: str) -> PeerTimes:
     parts = dict.fromkeys(PARTS, 0.0)
     steps = [(told.time, told.event) for told in tale if isinstance(told.event, StepDone)]
     inside = [(time, step) for time, step in steps if whole.begin < time <= whole.end]
-    for _, step in inside:
-        parts["inner steps"] += step.seconds
+    parts["inner steps"] = sum(step.seconds for _, step in inside)
     ended = whole.begin
-    for time, step in [*inside, (whole.end, None)]:
-        gap = Span(ended, min(time - step.seconds if step else time, whole.end))
-        _share_out(gap, step, tales, name, parts)
+    for time, step in inside:
+        _share_out(Span(ended, time - step.seconds), step, tales, name, parts)
         ended = time
+    _share_out(Span(ended, whole.end), None, tales, name, parts)
     alone = [step.seconds for _, step in inside if not step.ahead]
     ahead = [step.seconds for _, step in inside if step.ahead]
     return PeerTimes(
@@ -118,31 +119,43 @@ def peer_times(tales: Tales, name: str) -> PeerTimes:
         parts,
         median(alone) if alone else 0.0,
         median(ahead) if ahead else 0.0,
+        median(_exchanges(tale)),
     )
+
+
+def _exchanges(tale: Sequence[Told]) -> list[float]:
+    # Of all rounds but the first, which may have begun before anybody else was there.
+    found, trained = list[float](), None
+    for told in tale:
+        if isinstance(told.event, StepDone) and not told.event.ahead:
+            trained = told.time
+        elif isinstance(told.event, RoundCommitted) and trained is not None:
+            found.append(told.time - trained)
+    return found[1:] or found or [0.0]
 
 
 def _share_out(gap: Span, step: StepDone | None, tales: Tales, name: str, parts: dict[str, float]) -> None:
     # Marks that lie before the gap take nothing of it.
     marks = _marks(gap, tales, name)
-    if not marks:
+    if marks is None:
         is_first = step is not None and step.ahead and step.inner_step == 1
         parts["sending" if is_first else "between steps"] += gap.seconds
         return
     at = gap.begin
-    for part, until in marks:
-        until = min(max(until, at), gap.end)
+    for part, mark in marks:
+        until = min(max(mark, at), gap.end)
         parts[part] += until - at
         at = until
     parts["after it"] += gap.end - at
 
 
-def _marks(gap: Span, tales: Tales, name: str) -> list[tuple[str, float]]:
-    # When each part of the round that was committed in this gap ended; none if none was.
+def _marks(gap: Span, tales: Tales, name: str) -> list[tuple[str, float]] | None:
+    # When each part of the round that was committed in this gap ended; None if none was.
     tale = tales[name]
     committed = [told for told in tale if isinstance(told.event, RoundCommitted)]
     here = [told for told in committed if gap.begin <= told.time <= gap.end]
     if not here:
-        return []
+        return None
     time, round_id = here[-1].time, here[-1].event.round_id  # type: ignore[attr-defined]
     before = max((told.time for told in committed if told.time < time), default=float("-inf"))
     if time == gap.begin:  # the commit from which time counts: what led to it lies before
@@ -273,4 +286,5 @@ def average(each: Sequence[PeerTimes]) -> PeerTimes:
         parts,
         median(times.step_s for times in each),
         median(times.ahead_s for times in each),
+        median(times.exchange_s for times in each),
     )
