@@ -82,7 +82,7 @@ class Figures:
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog, parser.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
     parser.add_argument("--cases", default="", help=f"what to run (default {_CASES}; of --quick {_QUICK})")
-    parser.add_argument("--phase", type=float, default=0.0, help="seconds of inner steps (20; quick: 8)")
+    parser.add_argument("--phase", type=float, default=0.0, help="seconds of inner steps (20; quick: 6)")
     parser.add_argument("--inner-steps", type=int, default=0, help="H, instead of choosing it by --phase")
     parser.add_argument("--rounds", type=int, default=0, help="exchanges of everything (3; quick: 2)")
     parser.add_argument("--dim", type=int, default=256, help="width of the model (256: 3.2 M parameters)")
@@ -101,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"no slow link can be made here: {reason}", file=sys.stderr)
         return _UNAVAILABLE
     cases = parse(options.cases or (_QUICK if options.quick else _CASES), options.delay)
-    phase_s, rounds = options.phase or (8.0 if options.quick else 20.0), options.rounds or 3 - options.quick
+    phase_s, rounds = options.phase or (6.0 if options.quick else 20.0), options.rounds or 3 - options.quick
     load = os.getloadavg()[0]
     inner_steps = options.inner_steps or round(phase_s / live_swarm.step_seconds(options.dim))
     inner_steps = max(8, inner_steps)  # a quarter of them has to be something
@@ -118,9 +118,9 @@ def run(options: argparse.Namespace) -> int:
         figures = figures_of(case, live_swarm.observe(case, **how), inner_steps)
         _say(f"{figures.case}: utilisation {figures.utilisation:.1%}, load {figures.load:.1f}")
         found.append(figures)
+        if options.json:
+            write(options.json, found, options)
     print(table(found))
-    if options.json:
-        write(options.json, found, options)
     return _MISSED if not options.quick and not all(each.reached for each in found) else 0
 
 
