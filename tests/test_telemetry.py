@@ -26,6 +26,7 @@ from paceline.core.events import (
     QuorumMissing,
     ReduceEnded,
     RepairFailed,
+    ResultStaged,
     RoundCommitted,
     RoundPlanned,
     RoundStalled,
@@ -77,6 +78,7 @@ EXAMPLES: dict[str, Event] = {
         **{**REDUCED, "complete": False}, cause="a stream stood still", blamed=OTHER
     ),
     "round 3: attempt 1 failed after 1.2 s: incomplete": ReduceEnded(**{**REDUCED, "complete": False}),
+    "round 3: result of attempt 1 on disk in 0.3 s": ResultStaged(round_id=3, attempt=1, seconds=0.31),
     "round 3: attempt 1 given up: two members are silent": AttemptVoided(
         round_id=3, attempt=1, cause="two members are silent"
     ),

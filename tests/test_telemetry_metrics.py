@@ -114,7 +114,7 @@ def test_a_new_peer_shows_every_metric_at_zero(peer: Peer) -> None:
         *("round", "inner_step", "loss", "tokens_per_second", "bytes_received_total", "bytes_sent_total"),
         *("roster_size", "commits_total", "voids_total", "drift_detected_total", "credits", "coordinator"),
         *("term", "last_commit_timestamp_seconds", "steps_skipped_total", "validation_loss"),
-        *("repairs_total", "repairs_failed_total"),
+        *("repairs_total", "repairs_failed_total", "step_seconds_total"),
     ]
     for name in plain:
         assert found[f"paceline_{name}"] == 0, name
@@ -138,6 +138,7 @@ def test_a_scrape_shows_what_happened(peer: Peer) -> None:
             device="cpu",
         ),
         PhaseChanged(round_id=3, phase="train"),
+        StepDone(round_id=3, inner_step=3, of_steps=20, loss=2.6, tokens=1024, seconds=0.25),
         StepDone(round_id=3, inner_step=4, of_steps=20, loss=2.5, tokens=1024, seconds=0.5),
         StepSkipped(round_id=3, inner_step=5, in_a_row=1),
         CoordinatorChanged(term=7, coordinator=ME, is_me=True),
@@ -160,6 +161,7 @@ def test_a_scrape_shows_what_happened(peer: Peer) -> None:
     expected = {
         **{"round": 3, "inner_step": 4, "loss": 2.5, "tokens_per_second": 2048, "validation_loss": 2.25},
         **{"bytes_received_total": 110, "bytes_sent_total": 220, "roster_size": 3, "commits_total": 1},
+        **{"step_seconds_total": 0.75},
         **{"voids_total": 1, "drift_detected_total": 1, "credits": 480, "coordinator": 1, "term": 7},
         **{"last_commit_timestamp_seconds": 1500, "steps_skipped_total": 1, "repairs_total": 1},
         **{

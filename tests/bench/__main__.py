@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from tests.bench import averaging, codecs, monitor, sync
+from tests.bench import averaging, codecs, live, monitor, sync
 from tests.bench.timing import Comparison, table
 from tests.bench.training import command as training
 
@@ -21,13 +21,14 @@ _EPILOG = """\
   scripts/bench average
   scripts/bench average --elements 100000 --repetitions 21 --json runs/average.json
   scripts/bench codecs --threads 1
+  scripts/bench live --quick
   scripts/bench monitor --pairs 20 --json runs/monitor.json
   scripts/bench train --quick
   scripts/bench sync --codecs fp32,int8,topk --link 1gbit --json runs/sync.json
 
-But for training, each figure is measured by turns with its reference, A B A B, in one run: a busy machine
-slows both alike. The ratio is what counts (docs/performance.md); milliseconds depend on the machine and the
-day.
+But for live and train, each figure is measured by turns with its reference, A B A B, in one run: a busy
+machine slows both alike. The ratio is what counts (docs/performance.md); milliseconds depend on the machine
+and the day.
 
 Exit codes: 0 every target was reached, 1 one was missed, 2 bad usage.
 """
@@ -64,7 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_argument("--json", type=Path, metavar="FILE", help="also write all figures to this file")
         benchmark.add_options(command)
     training.add_options(commands.add_parser("train", help=training.HELP, description=training.HELP))
+    live.add_options(commands.add_parser("live", help=live.HELP, description=live.HELP))
     options = parser.parse_args(arguments)
+    if options.benchmark == "live":
+        return live.run(options)
     return training.run(options) if options.benchmark == "train" else compare(options)
 
 

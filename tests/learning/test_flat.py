@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from paceline.core.config import GptConfig
-from paceline.learning.flat import FlatView, named_slices
+from paceline.learning.flat import FlatView, named_slices, standing_on
 from paceline.learning.model import Gpt, build_model, parameter_shapes
 
 CONFIG = GptConfig(dim=16, layers=11, heads=2, seq_len=16)
@@ -86,3 +86,22 @@ def test_a_parameter_at_a_time_is_copied_never_the_whole_model() -> None:
     finally:
         tracemalloc.stop()
     assert peak < largest + 65536 < flat.nbytes / 4
+
+
+def test_a_model_that_stands_on_a_flat_vector_computes_what_one_with_its_weights_does(model: Gpt) -> None:
+    before, flat = read(model), read(build_model(CONFIG, 1))
+    tokens = torch.arange(16, device=model.embedding.device)[None]
+    with torch.no_grad():
+        beside = standing_on(model, flat)(tokens)
+        assert np.array_equal(read(model), before)
+        FlatView(model).write(flat)
+        assert torch.equal(model(tokens), beside)
+
+
+def test_a_model_that_stands_on_a_flat_vector_takes_no_memory_of_its_own_on_the_cpu() -> None:
+    model = build_model(CONFIG, 0)
+    flat = read(model)
+    beside = standing_on(model, flat)
+    start, end = flat.ctypes.data, flat.ctypes.data + flat.nbytes
+    assert all(start <= part.data_ptr() < end for part in beside.parameters())
+    assert {part.data_ptr() for part in beside.buffers()} == {part.data_ptr() for part in model.buffers()}

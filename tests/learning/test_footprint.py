@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from paceline.core.config import GptConfig, InnerConfig, MuonConfig, NodeConfig, RunConfig
+from paceline.core.overlap import OverlapConfig
 from paceline.learning.footprint import Footprint, footprint
 from paceline.learning.model import num_parameters
 from paceline.peer.rehearsal import rehearse_training
@@ -32,6 +33,13 @@ def test_muon_keeps_one_number_less_for_each_weight_of_the_hidden_matrices() -> 
     others = 256 * MODEL.dim + MODEL.dim * (2 * MODEL.layers + 1)  # the embedding, and the norms
     parameters = num_parameters(MODEL)
     assert footprint(muon, NODE).inner_bytes == 12 * parameters + 4 * others
+
+
+def test_an_anchor_that_is_measured_beside_training_takes_four_bytes_per_weight_of_its_device() -> None:
+    overlap = RunConfig(model=MODEL, overlap=OverlapConfig(delay_steps=2))
+    assert footprint(overlap, NODE).copy_bytes == 4 * num_parameters(MODEL)
+    assert footprint(overlap, NODE.model_copy(update={"eval_batches": 0})).copy_bytes == 0
+    assert footprint(RunConfig(model=MODEL), NODE).copy_bytes == 0
 
 
 def test_activations_grow_with_the_micro_batch_and_shrink_with_their_width() -> None:

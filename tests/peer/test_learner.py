@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from paceline.core.config import GptConfig, NodeConfig, RunConfig
 from paceline.core.events import Event
+from paceline.core.overlap import OverlapConfig
 from paceline.core.tuning import CodecName
 from paceline.learning.codecs import make_codec
 from paceline.peer.learner import Learner
@@ -134,3 +136,28 @@ def test_what_is_owed_of_a_fragment_waits_for_its_next_turn_whatever_is_learned_
         learner.stage(np.zeros_like(sent), path)
         learner.load(path)
         learner.follow(learner.first.model_copy(update={"round_id": round_id}))
+
+
+def test_an_anchor_is_measured_beside_training_without_a_trace(tmp_path: Path) -> None:
+    alone, beside = (streaming(tmp_path) for _ in range(2))
+    values, before = train(alone, 1), train(beside, 1)
+    assert np.array_equal(values, before)
+    measured: list[float | None] = []
+    thread = threading.Thread(target=lambda: measured.append(beside.evaluate()))
+    thread.start()
+    for learner in (beside, alone):
+        for _ in range(3):
+            learner.train(unheard)
+    thread.join()
+    for learner, sent in ((alone, values), (beside, before)):
+        learner.write_pseudo_gradient(sent)
+    assert np.array_equal(values, before)
+    assert measured == [
+        streaming(tmp_path).evaluate()
+    ]  # of the first weights, from which nobody has moved on
+
+
+def streaming(tmp_path: Path) -> Learner:
+    overlap = OverlapConfig(fragments=1, delay_steps=2)
+    run = RunConfig(model=MODEL, inner_steps=4, codec="fp32", overlap=overlap)
+    return Learner(run, NodeConfig(device="cpu", threads=1, batch_size=2, cache_dir=tmp_path), "peer")

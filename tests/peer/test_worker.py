@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,8 +12,9 @@ import pytest
 
 from paceline.core.actions import Apply, Reduce
 from paceline.core.config import OuterConfig
-from paceline.core.events import Event, ReduceEnded
-from paceline.core.records import GlobalState, RoundPlan
+from paceline.core.events import Evaluated, Event, ReduceEnded, ResultStaged, RoundCommitted
+from paceline.core.overlap import OverlapConfig
+from paceline.core.records import GlobalState, RoundPlan, WorkerMetrics
 from paceline.core.rounds import Staged
 from paceline.network.butterfly import ReduceOutcome
 from paceline.peer.learner import Learner
@@ -29,6 +31,7 @@ class Stage:
     def __init__(self, learner: Learner, tmp_path: Path, mean: float) -> None:
         self.told: list[Event] = []
         self.reported: list[Staged | None] = []
+        self.published: list[object] = []
         self.buffer = np.zeros(learner.num_elements, np.float32)
         self._mean = mean
 
@@ -42,7 +45,9 @@ class Stage:
         around = SimpleNamespace(
             learner=learner,
             averager=SimpleNamespace(buffer=self.buffer, reduce=self._reduce, cancel=ignored),
-            pacer=SimpleNamespace(reduced=reduced, applied=ignored, publish=ignored, lost_result=ignored),
+            pacer=SimpleNamespace(
+                reduced=reduced, applied=ignored, publish=self.published.append, lost_result=ignored
+            ),
             ledger=SimpleNamespace(head=lambda: SimpleNamespace(round_id=9), credits=dict),
             shelf=SimpleNamespace(staged=lambda *_: staged, promote=lambda _: staged, tidy=ignored),
             emit=self.told.append,
@@ -66,6 +71,7 @@ class Stage:
             digest=lambda: digest,
         )
         self.worker._carry_out(Reduce(cast(RoundPlan, plan), ()))
+        self.worker._beside.wait()
         if self.reported[-1] is None:
             return
         state = GlobalState(
@@ -74,6 +80,8 @@ class Stage:
         object.__setattr__(state, "averaged_plan_digest", lambda: digest)
         commit: Any = SimpleNamespace(state=state)
         self.worker._carry_out(Apply(commit, cast(Any, None)))
+        if self.worker._applying:  # what it begins with runs beside training
+            self.worker._apply(self.worker._applying)
 
 
 @pytest.mark.parametrize("weight", [0, 4])
@@ -99,3 +107,35 @@ def test_an_average_that_would_ruin_the_weights_is_refused_and_ends_no_peer(tmp_
     ended = [event for event in stage.told if isinstance(event, ReduceEnded)]
     assert not ended[-1].complete and "not finite" in ended[-1].cause
     assert np.isfinite(learner._outer.anchor).all()
+
+
+def test_a_result_is_told_of_when_it_is_on_disk(tmp_path: Path) -> None:
+    learner = learner_with("fp32", tmp_path)
+    stage = Stage(learner, tmp_path, mean=0.0)
+    train(learner, 1)
+    stage.goes_through(1, **{ME: 4, OTHER: 4})
+    names = [event.name for event in stage.told]
+    assert names.index("ReduceEnded") + 1 == names.index("ResultStaged")
+    (staged,) = [event for event in stage.told if isinstance(event, ResultStaged)]
+    assert (staged.round_id, staged.attempt) == (1, 1) and staged.seconds > 0
+
+
+def test_with_overlap_training_goes_on_while_an_anchor_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = learner_with("fp32", tmp_path, inner_steps=4, overlap=OverlapConfig(delay_steps=2))
+    stage, may_end = Stage(learner, tmp_path, mean=0.0), threading.Event()
+
+    def measure() -> float | None:
+        return 2.0 if may_end.wait(10) else None
+
+    monkeypatch.setattr(learner, "evaluate", measure)
+    train(learner, 1)
+    stage.goes_through(1, **{ME: 4, OTHER: 4})
+    assert isinstance(stage.told[-1], RoundCommitted) or stage.told[-1].name == "CreditsCounted"
+    learner.train(stage.told.append)
+    may_end.set()
+    stage.worker._beside.wait()
+    assert [event.val_loss for event in stage.told if isinstance(event, Evaluated)] == [2.0]
+    metrics = [record for record in stage.published if isinstance(record, WorkerMetrics)]
+    assert [record.val_loss for record in metrics] == [2.0]

@@ -176,5 +176,11 @@ def _whole(address: str, peer_id: str) -> str:
 def _without_routine(sink: Emit) -> Emit:
     from paceline.core import events
 
-    routine = (events.StepDone, events.PhaseChanged, events.RoundPlanned, events.CreditsCounted)
+    routine = (
+        events.StepDone,
+        events.PhaseChanged,
+        events.RoundPlanned,
+        events.ResultStaged,
+        events.CreditsCounted,
+    )
     return lambda event: None if isinstance(event, routine) else sink(event)

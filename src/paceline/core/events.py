@@ -130,6 +130,17 @@ class ReduceEnded(Event):
     """Peer id held responsible."""
 
 
+class ResultStaged(Event):
+    """The state that an attempt's average would leave is on this peer's disk; its vote follows."""
+
+    round_id: int
+    """The round."""
+    attempt: int
+    """The attempt."""
+    seconds: float
+    """How long it took to work it out, to hash it and to write it."""
+
+
 class AttemptVoided(Event):
     """An attempt was given up; the round goes on with another."""
 

@@ -13,6 +13,7 @@ lives in host memory; the model lives wherever it is trained. Every copy between
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
@@ -114,3 +115,24 @@ class FlatView:
         views = self.named(flat)
         for name, parameter in self._parameters.items():
             yield parameter.detach(), views[name]
+
+
+def standing_on(model: nn.Module, flat: Flat) -> nn.Module:
+    """Make a model that has the weights of a flat vector, beside one that is being trained.
+
+    Guarantees:
+        A model that stands on a flat vector takes no memory of its own on the CPU.
+
+    Args:
+        model: What it is to be like; only read.
+        flat: float32 `[num_elements]`: on the CPU its own memory, on another device a copy.
+
+    Returns:
+        The model, on the same device and in the same mode, to be measured rather than trained.
+    """
+    named = FlatView(model).named(flat)
+    parts: dict[int, object] = {id(buffer): buffer for buffer in model.buffers()}
+    for name, parameter in model.named_parameters():
+        weights = torch.from_numpy(named[name]).to(parameter.device)
+        parts[id(parameter)] = nn.Parameter(weights, requires_grad=False)
+    return copy.deepcopy(model, parts)

@@ -32,12 +32,15 @@ class Footprint:
             machine's memory.
         inner_bytes: Weights, gradients and the inner optimizer's state, on the device.
         activation_bytes: What a micro-batch leaves for the backward pass, on the device; an estimate.
+        copy_bytes: Weights of an anchor that is measured beside training, for the while, on a device that
+            has memory of its own.
     """
 
     parameters: int
     shared_bytes: int
     inner_bytes: int
     activation_bytes: int
+    copy_bytes: int
 
     @property
     def device_bytes(self) -> int:
@@ -64,6 +67,7 @@ def footprint(run: RunConfig, node: NodeConfig, *, halves: bool = False) -> Foot
         shared_bytes=kept * parameters + EXCHANGE_BYTES * exchanged,
         inner_bytes=_inner_bytes(run),
         activation_bytes=_activation_bytes(run.model, node.batch_size, 2 if halves else 4),
+        copy_bytes=4 * parameters if node.eval_batches and not run.timetable.is_plain else 0,
     )
 
 

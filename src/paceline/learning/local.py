@@ -12,8 +12,7 @@ While a fragment that was sent has not come back, its s_p is kept, so that anoth
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -139,28 +138,6 @@ class LocalWeights:
             else:
                 parameter.mul_(0.5).add_(new.mul(0.5))
         self._sent = None
-
-    @contextmanager
-    def standing_on(self, anchor: Flat) -> Iterator[None]:
-        """Let the model have the anchor's weights for a while: they change places, value by value.
-
-        Args:
-            anchor: float32 `[num_whole]`; holds the local weights meanwhile, and is as before in the end.
-        """
-        self._swap(anchor)
-        try:
-            yield
-        finally:
-            self._swap(anchor)
-
-    @torch.no_grad()
-    def _swap(self, flat: Flat) -> None:
-        named = self.view.named(flat)
-        for part in self._parts:
-            for name, parameter in part.parameters.items():
-                mine = parameter.detach().cpu().clone()
-                parameter.copy_(torch.from_numpy(named[name]))
-                torch.from_numpy(named[name]).copy_(mine)
 
 
 class _Part:

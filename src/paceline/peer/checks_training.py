@@ -84,7 +84,8 @@ def memory(subject: Subject) -> Iterator[Finding]:
     where = f"{need.parameters:,} weights{_whose(subject)}"
     if device.type == "cuda":
         left, _ = torch.cuda.mem_get_info(device)
-        yield _fits("memory", f"training {where} takes", need.device_bytes, left, str(device))
+        taken = need.device_bytes + need.copy_bytes
+        yield _fits("memory", f"training {where} takes", taken, left, str(device))
     else:
         shared += need.device_bytes
     machine = available_memory_bytes()

@@ -1,8 +1,8 @@
 """The learning side of a peer behind one door: model, data, inner and outer state.
 
 Everything here runs after the network's processes have been forked: it may start threads and touch CUDA. With
-overlap, what an exchange needs (`write_pseudo_gradient`, `stage`, `note_sent`, `load`) may run beside
-training, in another thread; all else belongs to the main thread.
+overlap, what an exchange needs (`write_pseudo_gradient`, `stage`, `note_sent`, `load`, `evaluate`) may run
+beside training, in another thread; all else belongs to the main thread.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from paceline.learning.checkpoint_header import CheckpointInfo
 from paceline.learning.codecs import make_codec
 from paceline.learning.data import open_corpus
 from paceline.learning.feedback import Feedback
-from paceline.learning.flat import FlatView
+from paceline.learning.flat import FlatView, standing_on
 from paceline.learning.fragments import Fragment, cut
 from paceline.learning.inner import InnerTrainer, StepResult, evaluate, resolve_device
 from paceline.learning.local import LocalWeights
@@ -317,6 +317,8 @@ class Learner:
     def evaluate(self) -> float | None:
         """Measure the anchor on held-out data, once all fragments have been exchanged equally often.
 
+        With overlap it touches no local weights, and training may go on meanwhile.
+
         Returns:
             Nats per token, or None when the node evaluates nothing, or nothing now.
         """
@@ -325,5 +327,4 @@ class Learner:
             return None
         if timetable.is_plain:  # a round begins with the anchor as local weights
             return evaluate(self._model, self._held_out, self.device)
-        with self._local.standing_on(self._outer.anchor):
-            return evaluate(self._model, self._held_out, self.device)
+        return evaluate(standing_on(self._model, self._outer.anchor), self._held_out, self.device)

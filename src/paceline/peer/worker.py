@@ -8,8 +8,8 @@ pacer (`peer/pacer.py`, `core/rounds.py`):
     Repair    the swarm is ahead: fetch history and state from others
     Finish    the run is over
 
-With overlap, Reduce and the reading that Apply begins with run beside training, in a thread of their own
-(`peer/beside.py`): the main thread trains on, for the next round, as far as the run's timetable allows.
+With overlap, Reduce, the reading that Apply begins with and what a commit brings along run beside training,
+in a thread of their own (`peer/beside.py`): the main thread trains on, as far as the run's timetable allows.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from paceline.core.events import (
     PeerStopped,
     ReduceEnded,
     RepairFailed,
+    ResultStaged,
     RoundCommitted,
     StateFetched,
 )
@@ -158,7 +159,7 @@ class Worker:
                 self._do(partial(self._exchange, plan, donors))
             case Apply():
                 self._applying = order
-                self._do(partial(self._load, order.commit.state))
+                self._do(partial(self._load, order))
                 if not self._beside.is_busy:
                     self._apply(order)
             case Repair():
@@ -242,7 +243,7 @@ class Worker:
         return self._stage(plan), ""
 
     def _stage(self, plan: RoundPlan) -> Staged | None:
-        around = self._around
+        around, began = self._around, time.monotonic()
         try:
             info = around.learner.stage(self._values, around.shelf.staged(plan.round_id, plan.digest()))
         except NotFinite as error:
@@ -260,6 +261,8 @@ class Worker:
                 )
             )
             return None
+        seconds = time.monotonic() - began
+        around.emit(ResultStaged(round_id=plan.round_id, attempt=plan.attempt, seconds=seconds))
         return Staged(plan.digest(), info.weights_digest, info.momentum_digest)
 
     def _weight(self, plan: RoundPlan) -> int:
@@ -279,12 +282,16 @@ class Worker:
             return None, ""
         return Staged(result.plan_digest, result.weights_digest, result.momentum_digest), ""
 
-    def _load(self, state: GlobalState) -> None:
+    def _load(self, order: Apply) -> None:
+        around, state = self._around, order.commit.state
         self._unreadable = None
         try:
-            self._around.learner.load(self._around.shelf.promote(state))
+            around.learner.load(around.shelf.promote(state))
         except CheckpointError as error:
             self._unreadable = error
+            return
+        if around.ledger.head().round_id < state.round_id:  # a repair that failed later may have logged it
+            around.ledger.append(order.link)  # after the state: the log's head must have one
 
     def _apply(self, order: Apply) -> None:
         around, state = self._around, order.commit.state
@@ -298,8 +305,6 @@ class Worker:
         took_part = state.samples_of(self.peer_id) > 0
         around.learner.settle(self._values, state.averaged_plan_digest(), took_part=took_part)
         around.learner.follow(state)
-        if around.ledger.head().round_id < state.round_id:  # a repair that failed later may have logged it
-            around.ledger.append(order.link)  # after the state: the log's head must have one
         sync_s = time.monotonic() - self._trained_at
         around.emit(
             RoundCommitted(
@@ -311,24 +316,26 @@ class Worker:
             )
         )
         around.pacer.applied(state, around.learner.progress)
-        val_loss = self._settle_on(state)
-        around.pacer.publish(
-            WorkerMetrics(
-                run_id=self._run.run_id,
-                peer_id=self.peer_id,
-                seq=0,
-                expires_at=0.0,
-                round_id=state.round_id,
-                loss=round_loss,
-                val_loss=val_loss,
-                tokens_per_s=speed,
-                train_s=self._train_s,
-                sync_s=sync_s,
-                bytes_in=self._bytes_in,
-                bytes_out=self._bytes_out,
-            )
+        metrics = WorkerMetrics(
+            run_id=self._run.run_id,
+            peer_id=self.peer_id,
+            seq=0,
+            expires_at=0.0,
+            round_id=state.round_id,
+            loss=round_loss,
+            tokens_per_s=speed,
+            train_s=self._train_s,
+            sync_s=sync_s,
+            bytes_in=self._bytes_in,
+            bytes_out=self._bytes_out,
         )
         self._train_s, self._tokens = 0.0, 0
+        self._do(partial(self._conclude, state, metrics))
+
+    def _conclude(self, head: GlobalState, metrics: WorkerMetrics) -> None:
+        # Where training waits for exchanges, before it moves away from the anchor.
+        val_loss = self._settle_on(head)
+        self._around.pacer.publish(metrics.model_copy(update={"val_loss": val_loss}))
 
     def _repair(self, order: Repair) -> None:
         around, began = self._around, time.monotonic()
@@ -340,6 +347,7 @@ class Worker:
             around.emit(RepairFailed(cause=error.cause))
             around.pacer.repair_failed()
             return
+        self._beside.wait()  # the last anchor may still be being measured
         around.learner.stand_on(caught_up.path, caught_up.head)
         around.emit(
             StateFetched(
@@ -353,7 +361,7 @@ class Worker:
         self._settle_on(caught_up.head)
 
     def _settle_on(self, head: GlobalState) -> float | None:
-        # What a new anchor brings along; it is measured before training moves away from it.
+        # What a new anchor brings along.
         around = self._around
         balance = around.ledger.credits().get(self.peer_id, 0)
         around.emit(CreditsCounted(round_id=head.round_id, balance=balance))

@@ -63,6 +63,7 @@ _LINES: dict[type[Event], str | Callable[[Any], str]] = {
     events.CoordinatorChanged: _led,
     events.RoundPlanned: "round {round_id}: attempt {attempt} of term {term} planned with {members} members",
     events.ReduceEnded: _reduced,
+    events.ResultStaged: "round {round_id}: result of attempt {attempt} on disk in {seconds:.1f} s",
     events.AttemptVoided: "round {round_id}: attempt {attempt} given up: {cause}",
     events.RoundCommitted: (
         "round {round_id} committed: loss {loss:.3f}, {members} members, {sync_s:.1f} s, commit {digest:.8}"

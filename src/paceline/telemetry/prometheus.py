@@ -132,6 +132,9 @@ class PrometheusSink:
             "last_commit_timestamp_seconds", "When the last commit was applied here, since 1970."
         )
         self._phase_seconds = counter("phase_seconds", "Seconds spent, by phase.", "phase")
+        self._step_seconds = counter(
+            "step_seconds", "Seconds spent in inner steps. Its rate is the peer's utilisation."
+        )
         self._received = counter("bytes_received", "Bytes of all-reduce parts received.")
         self._sent = counter("bytes_sent", "Bytes of all-reduce parts sent.")
         self._commits = counter("commits", "Rounds committed and applied here.")
@@ -187,6 +190,7 @@ class PrometheusSink:
             self._inner_step.set(event.inner_step)
         self._loss.set(event.loss)
         if event.seconds > 0:
+            self._step_seconds.inc(event.seconds)
             self._speed.set(event.tokens / event.seconds)
 
     @_note.register
