@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, get_args
 
-from paceline.core.config import CodecName
+from paceline.core.tuning import CodecName
 from tests.bench import private_net
 
 if TYPE_CHECKING:
