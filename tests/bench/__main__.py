@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +13,6 @@ from tests.bench import averaging, codecs, documents, monitor, scale, start, sui
 from tests.bench.timing import Comparison, table
 from tests.bench.training import command as training
 
-_BAD_USAGE = 2
 _EPILOG = """\
   scripts/bench quick                                  a look at everything, in under ten minutes
   scripts/bench all                                    everything, full size, into docs/performance.md
@@ -72,7 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return program.run(options) if program else compare(options)
     except OSError as error:
         print(f"error: {error.strerror or error}", file=sys.stderr)
-        return documents.FAILED
+    except Exception:  # a missed target has the code that Python gives to what was not caught
+        traceback.print_exc()
+    return documents.FAILED
 
 
 def compare(options: argparse.Namespace) -> int:

@@ -1,8 +1,8 @@
 """A state of some megabytes, fetched from two donors, and copied over one plain TCP connection.
 
-    python -m tests.bench.catch_up FILE
+    python -m tests.bench.catch_up FILE OFFSET
 
-is the plain sender: it prints its port, and sends the file to whoever connects.
+is the plain sender: it prints its port, and sends the rest of the file to whoever connects.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from paceline.network.transfer import TransferLimits
+from tests.network.donor_program import OFFSET
 from tests.network.donors import State, swarm
 
 _BLOCK = 1 << 20
@@ -40,7 +41,7 @@ class Catch:
         with ExitStack() as stack:
             self._swarm = stack.enter_context(swarm())
             self._donors = [self._swarm.donor(self._state) for _ in range(2)]
-            command = [sys.executable, "-m", "tests.bench.catch_up", str(self._state.path)]
+            command = [sys.executable, "-m", "tests.bench.catch_up", str(self._state.path), str(OFFSET)]
             sender = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
             stack.callback(sender.kill)
             assert sender.stdout is not None
@@ -75,15 +76,15 @@ class Catch:
         return time.perf_counter() - began
 
 
-def send(path: Path) -> None:
-    """Send a file to whoever connects, one after another."""
+def send(path: Path, offset: int) -> None:
+    """Send a file, from an offset on, to whoever connects, one after another."""
     with socket.create_server(("127.0.0.1", 0)) as door:
         print(door.getsockname()[1], flush=True)
         while True:
             taker, _ = door.accept()
             with taker, path.open("rb") as source, suppress(OSError):  # it hangs up once it has enough
-                taker.sendfile(source)
+                taker.sendfile(source, offset)
 
 
 if __name__ == "__main__":
-    send(Path(sys.argv[1]))
+    send(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,4 +1,4 @@
-"""What a benchmark leaves behind: a JSON file with its figures, the command that made them, when and where."""
+"""What a benchmark leaves behind: a JSON file with its figures, the command that made them, and where."""
 
 from __future__ import annotations
 

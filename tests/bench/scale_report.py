@@ -43,13 +43,12 @@ def markdown(document: Document) -> str:
     parts = []
     if document["real"]:
         parts.append(markdown_table(_REAL, [_real(cost) for cost in document["real"]]))
-    lost = [cost for cost in document["real"] if cost["latency_s"].get("lost")]
     notes = [f"- {each['peers']} peers: {each['cause']}" for each in document["problems"]]
-    notes += [
-        f"- {cost['peers']} peers: {len(cost['latency_s']['lost'])} of {len(cost['latency_s']['get'])} records"
-        " were not there right after they were stored"
-        for cost in lost
-    ]
+    for cost in document["real"]:
+        lost, of = (len(cost["latency_s"].get(kind, [])) for kind in ("lost", "get"))
+        if lost:
+            text = "records were not there right after they were stored"
+            notes.append(f"- {cost['peers']} peers: {lost} of {of} {text}")
     if notes:
         parts.append("\n".join(notes))
     if document["simulated"]:

@@ -122,7 +122,7 @@ def cost_of(peers: int, rounds: int, lookups: int, alone: bool) -> Cost:
 
 
 def _commits(tail: EventTail, count: int) -> list[float]:
-    # When the first peer committed. The meters are read right after a commit, before and after as many rounds.
+    # When the first peer committed. The meters are read right after a commit, so that they see whole rounds.
     moments: list[float] = []
     deadline = time.monotonic() + _WINDOW_S
     while len(moments) < count:

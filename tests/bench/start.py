@@ -1,4 +1,4 @@
-"""`scripts/bench start`: how long a newcomer waits, from the install to the first inner step, and for a state.
+"""`scripts/bench start`: how long a newcomer waits, from the install to the first inner step.
 
 Processes are started by turns with their reference. The peer that joins finds a swarm of two that trains on
 this machine meanwhile: it competes for the processor with them, as on a machine with other work. A state is

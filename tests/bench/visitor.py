@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from paceline.peer.settings import load_handout
-from tests.network.boards import CREDITS, boards
+from tests.network.boards import boards
 
 LOOK = ("peer", "plan", "receipt", "commit")
 """What a peer reads when it looks at the board."""
