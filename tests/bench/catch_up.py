@@ -68,7 +68,7 @@ class Catch:
         into.unlink(missing_ok=True)
         began, block = time.perf_counter(), bytearray(_BLOCK)
         with socket.create_connection(("127.0.0.1", self._port)) as source, into.open("wb") as sink:
-            while left and (got := source.recv_into(block)):
+            while left and (got := source.recv_into(block, min(left, _BLOCK))):
                 sink.write(memoryview(block)[:got])
                 left -= got
         if left:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 
 from tests.bench import documents, private_net, scale_report
@@ -58,15 +59,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    real, problems = _measured(options) if options.peers else ([], [])
-    simulated = list(_simulated(options.simulated))
-    document = documents.document(
-        "scale", options.given, real=real, simulated=simulated, problems=problems, lookups=options.lookups
-    )
-    print(scale_report.markdown(document))
-    if options.json:
-        documents.save(options.json, document)
-    return documents.FAILED if any(problem["failed"] for problem in problems) else 0
+    found: dict[str, list[Document]] = {"real": [], "simulated": [], "problems": []}
+
+    def keep() -> Document:
+        document = documents.document("scale", options.given, **found)
+        if options.json:
+            documents.save(options.json, document)
+        return document
+
+    for _ in chain(_measured(options, found), _simulated(options.simulated, found)):
+        keep()  # whoever interrupts has what is finished
+    print(scale_report.markdown(keep()))
+    return documents.FAILED if any(problem["failed"] for problem in found["problems"]) else 0
 
 
 def too_large(peers: int, each_bytes: float, available: int) -> str:
@@ -75,28 +79,27 @@ def too_large(peers: int, each_bytes: float, available: int) -> str:
     return f"needs some {size(needed)} of memory, {size(available)} are free" if needed > available else ""
 
 
-def _measured(options: argparse.Namespace) -> tuple[list[Document], list[Document]]:
+def _measured(options: argparse.Namespace, found: dict[str, list[Document]]) -> Iterator[None]:
+    if not options.peers:
+        return
     from tests.bench.scale_swarm import cost_of  # seconds to import, which --help need not wait for
 
-    alone = _is_alone()
-    costs: list[Document] = []
-    problems: list[Document] = []
+    alone, costs = _is_alone(), found["real"]
     for peers in options.peers:
         each = costs[-1]["pss_bytes"] if costs else _FIRST_GUESS_BYTES
         reason = too_large(peers, each, available_bytes())
         if reason:
-            problems.append({"peers": peers, "cause": f"left out: {reason}", "failed": False})
+            found["problems"].append({"peers": peers, "cause": f"left out: {reason}", "failed": False})
             say(f"{peers} peers: left out, {reason}")
             continue
         say(f"{peers} peers: starting; {options.rounds} rounds are measured")
         try:
             costs.append(asdict(cost_of(peers, options.rounds, options.lookups, alone)))
+            say(f"{peers} peers: {scale_report.told(costs[-1])}")
         except (AssertionError, TimeoutError, RuntimeError) as error:  # the other sizes are none the worse
-            problems.append({"peers": peers, "cause": f"failed: {str(error)[:200]}", "failed": True})
+            found["problems"].append({"peers": peers, "cause": f"failed: {str(error)[:200]}", "failed": True})
             say(f"{peers} peers: failed, {str(error)[:2000]}")
-            continue
-        say(f"{peers} peers: {scale_report.told(costs[-1])}")
-    return costs, problems
+        yield
 
 
 def _is_alone() -> bool:
@@ -108,14 +111,15 @@ def _is_alone() -> bool:
     return True
 
 
-def _simulated(sizes: Sequence[int]) -> Iterator[Document]:
+def _simulated(sizes: Sequence[int], found: dict[str, list[Document]]) -> Iterator[None]:
     from paceline.simulate.scale import measure
 
     for peers in sizes:
         say(f"{peers} simulated peers")
         began = time.monotonic()
         growth = asdict(measure(peers))
-        yield growth | {"took_s": time.monotonic() - began}
+        found["simulated"].append(growth | {"took_s": time.monotonic() - began})
+        yield
 
 
 def _sizes(text: str) -> list[int]:
