@@ -11,7 +11,7 @@ from tests.bench.documents import Document
 
 _INK, _GREY = "#24292f", "#8c959f"
 _COLOURS = ("#0969da", "#bc4c00", "#1a7f37", "#8250df")
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: small, and found by a search
     "svg.hashsalt": "paceline",  # else every drawing has other ids
     "font.family": "sans-serif",

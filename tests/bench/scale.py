@@ -15,6 +15,7 @@ from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 
+from paceline.core.errors import PacelineError
 from tests.bench import documents, private_net, scale_report
 from tests.bench.documents import Document
 from tests.bench.processes import available_bytes
@@ -96,7 +97,12 @@ def _measured(options: argparse.Namespace, found: dict[str, list[Document]]) -> 
         try:
             costs.append(asdict(cost_of(peers, options.rounds, options.lookups, alone)))
             say(f"{peers} peers: {scale_report.told(costs[-1])}")
-        except (AssertionError, TimeoutError, RuntimeError) as error:  # the other sizes are none the worse
+        except (
+            AssertionError,
+            PacelineError,
+            RuntimeError,
+            TimeoutError,
+        ) as error:  # the other sizes are none the worse
             found["problems"].append({"peers": peers, "cause": f"failed: {str(error)[:200]}", "failed": True})
             say(f"{peers} peers: failed, {str(error)[:2000]}")
         yield
