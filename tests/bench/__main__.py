@@ -29,7 +29,8 @@ But for training and scale, each figure is measured by turns with its reference,
 machine slows both alike. The ratio is what counts (docs/performance.md); milliseconds depend on the machine
 and the day.
 
-Exit codes: 0 every target was reached, 1 one was missed, 2 bad usage, 3 it can't be measured here, or failed.
+Exit codes: 0 every target was reached, 1 one was missed, 2 bad usage, 3 it can't be measured here, or failed,
+130 interrupted.
 """
 
 
@@ -72,6 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return program.run(options) if program else compare(options)
     except OSError as error:
         print(f"error: {error.strerror or error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return documents.INTERRUPTED
     except Exception:  # a missed target has the code that Python gives to what was not caught
         traceback.print_exc()
     return documents.FAILED

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 Document = dict[str, Any]
-MISSED, FAILED = 1, 3
-"""Exit codes: a target was missed; something could not be measured."""
+MISSED, FAILED, INTERRUPTED = 1, 3, 130
+"""Exit codes: a target was missed; something could not be measured; somebody pressed Ctrl-C."""
 _NOT_TOLD = ("--json", "--markdown")
 
 

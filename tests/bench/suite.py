@@ -24,7 +24,7 @@ from tests.bench.tables import write_between_markers
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT, PICTURES = Path("docs/performance.md"), Path("docs/plots")
 _HURRIED_S, _PATIENT_S = 400.0, 6 * 3600.0
-_BEAT_S = 15.0
+_BEAT_S, _LEAVE_S = 15.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -215,11 +215,18 @@ def run_one(arguments: Sequence[str], limit_s: float) -> tuple[Outcome, str]:
                     said.append(line.strip() or said[-1])
         finally:
             ending.cancel()
-            if child.poll() is None and sys.exc_info()[0]:
-                child.terminate()
-            code = child.wait()
+            code = _end_of(child)
         output.seek(0)
         return Outcome(arguments[0], code, said[-1], time.monotonic() - began), output.read()
+
+
+def _end_of(child: subprocess.Popen[str]) -> int:
+    # It has ended, or Ctrl-C has reached it, too: then it has peers to stop.
+    try:
+        return child.wait(_LEAVE_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return child.wait()
 
 
 def tell(names: Sequence[str], folder: Path, page: Path, pictures: Path) -> list[str]:

@@ -20,7 +20,6 @@ from tests.bench.training.results import Result, Results
 from tests.bench.training.running import train
 
 HELP = "validation loss, bytes and utilisation at equal tokens: one large batch, others' ways, and ours"
-_INTERRUPTED = 130
 _EPILOG = """\
   scripts/bench train --quick                          a look at all of ours: about two minutes
   scripts/bench train --list                           name the rows
@@ -87,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
         _train_all(_due(chosen, size, seeds, results, options), size, results, options.jobs)
     except KeyboardInterrupt:
         say("interrupted; what was finished is kept")
-        return _INTERRUPTED
+        return documents.INTERRUPTED
     found = gather(size, seeds, results)
     text = report.markdown(found)
     print(text)
