@@ -85,11 +85,12 @@ def train(axes: Any, document: Document) -> None:
         for row, x, y in zip(mine, xs, ys, strict=True):
             if row["codec"]:
                 text = f"{row['codec']}, H {row['inner_steps']}"
-                axes.annotate(text, (x, y), (4, 4), textcoords="offset points", fontsize=7, color=_GREY)
+                axes.annotate(text, (x, y), (0, 5), textcoords="offset points", rotation=60, fontsize=7)
     axes.set_xscale("log")
+    axes.margins(y=0.3)
     axes.set_xlabel("MB sent by all nodes together")
     axes.set_ylabel("validation loss, nats per byte")
-    axes.set_title("Equal model, data, tokens and seeds (adamw): down and left is better")
+    axes.set_title("The same model, data and number of tokens (adamw): down and left is better")
     axes.legend(frameon=False, fontsize=8)
 
 
