@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, get_args
 
 from paceline.core.tuning import CodecName
-from tests.bench import private_net
+from tests.bench import documents, private_net
 
 if TYPE_CHECKING:
     from tests.bench.live_swarm import Case, Observed
@@ -197,16 +194,13 @@ def table(found: Sequence[Figures]) -> str:
 
 def write(path: Path, found: Sequence[Figures], options: argparse.Namespace) -> None:
     """Keep the figures, with where and when they were measured."""
-    document = {
-        "benchmark": "live",
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "link": options.link,
-        "dim": options.dim,
-        "cases": [asdict(each) | {"reached": each.reached} for each in found],
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, indent=2) + "\n")
+    cases = [asdict(each) | {"reached": each.reached} for each in found]
+    documents.save(
+        path,
+        documents.document(
+            "live", options.given, link=options.link, dim=options.dim, cases=cases, markdown=table(found)
+        ),
+    )
 
 
 def _say(text: str) -> None:

@@ -29,6 +29,7 @@ from paceline.core.events import StepDone
 from paceline.core.records import CreditRecord, RunRecord, WorkerMetrics
 from paceline.core.voice import HEARTBEAT_S
 from paceline.peer.settings import save_handout
+from tests.bench.processes import used_s
 from tests.bench.timing import Comparison
 from tests.core.history import commit_of, genesis_of, next_state, receipt_of, run_of
 from tests.live.swarms import LiveSwarm, descendants, live_swarm, small_node, small_run
@@ -40,7 +41,6 @@ HELP = (
 )
 MOST = 1.01
 """A watched peer may use a hundredth of a core more than one that is not watched."""
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _SETTLE_S = 3.0
 _WATCH = """
 import signal, sys, threading
@@ -160,7 +160,7 @@ def _speaking(folder: Path, num_peers: int) -> Iterator[tuple[Path, list[set[int
 
 
 def _heard(trees: list[set[int]], speak: Callable[[], None], monitors: set[int], seconds: float) -> Window:
-    before, began = [_used_s(tree) for tree in (*trees, monitors)], time.monotonic()
+    before, began = [used_s(tree) for tree in (*trees, monitors)], time.monotonic()
     while time.monotonic() < began + seconds:
         speak()
         time.sleep(HEARTBEAT_S)
@@ -171,7 +171,7 @@ def _trained(swarm: LiveSwarm, monitors: set[int], seconds: float) -> Window:
     names = swarm.local.names
     seen = {name: len(swarm.events(name, StepDone)) for name in names}
     trees = [descendants(swarm.main_pid(name)) for name in names]
-    before, began = [_used_s(tree) for tree in (*trees, monitors)], time.monotonic()
+    before, began = [used_s(tree) for tree in (*trees, monitors)], time.monotonic()
     time.sleep(seconds)
     used = _since(before, [*trees, monitors], began)
     steps = [step.seconds for name in names for step in swarm.events(name, StepDone)[seen[name] :]]
@@ -180,7 +180,7 @@ def _trained(swarm: LiveSwarm, monitors: set[int], seconds: float) -> Window:
 
 def _since(before: list[float], trees: list[set[int]], began: float) -> tuple[float, float]:
     took_s = time.monotonic() - began
-    *peers, monitors = ((_used_s(tree) - used) / took_s for tree, used in zip(trees, before, strict=True))
+    *peers, monitors = ((used_s(tree) - used) / took_s for tree, used in zip(trees, before, strict=True))
     return mean(peers), monitors
 
 
@@ -211,11 +211,3 @@ def _monitors(handout: Path, number: int) -> Iterator[set[int]]:
 def _signal(processes: Collection[int], number: signal.Signals) -> None:
     for process in processes:
         os.kill(process, number)
-
-
-def _used_s(pids: Collection[int]) -> float:
-    ticks = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / _TICKS_PER_S

@@ -12,15 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tests.bench import private_net, sync_peers
+from tests.bench.processes import pss_bytes, used_s
 from tests.live.swarms import descendants
 
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _START_S = 120.0
 _REDUCE_S = 600.0
 _SAMPLED_EVERY_S = 0.02
@@ -82,7 +81,7 @@ class Swarm:
 
         def look() -> None:
             while not done.wait(_SAMPLED_EVERY_S):
-                peaks.append(sum(_pss(pid) for pid in pids))
+                peaks.append(pss_bytes(pids))
 
         looking = threading.Thread(target=look)
         looking.start()
@@ -138,30 +137,6 @@ def swarm(kind: str, how: str, num_elements: int) -> Iterator[Swarm]:
             with suppress(ProcessLookupError):
                 os.killpg(member.pid, signal.SIGKILL)
             member.join(30)
-
-
-def used_s(pids: set[int], name: str = "") -> float:
-    """Add up processor seconds.
-
-    Args:
-        pids: Of which processes.
-        name: Count only those of this name.
-    """
-    ticks = 0
-    for pid in pids:
-        head, _, rest = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")
-        if name in head:
-            fields = rest.split()
-            ticks += int(fields[11]) + int(fields[12])
-    return ticks / _TICKS_PER_S
-
-
-def _pss(pid: int) -> int:
-    with suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
-            if line.startswith("Pss:"):
-                return 1024 * int(line.split()[1])
-    return 0
 
 
 def _heard(pipe: Connection, limit_s: float) -> Any:

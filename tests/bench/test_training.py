@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from tests.bench.__main__ import main
 from tests.bench.training import others, together
 from tests.bench.training.recipe import ONE, OURS, SIZES, Row, row_called, rows
-from tests.bench.training.report import BEGIN, END, figures, markdown, write_between_markers
+from tests.bench.training.report import figures, markdown
 from tests.bench.training.results import Result, Results
 
 QUICK = SIZES["quick"]
@@ -88,26 +89,24 @@ def test_only_seeds_that_both_have_are_compared() -> None:
     assert [figure.value for figure in figures(found)] == [0]
 
 
-def test_the_table_has_a_line_per_row_and_goes_between_the_markers(tmp_path: Path) -> None:
+def test_the_table_has_a_line_per_row() -> None:
     found = {Row(ONE): [result(Row(ONE), 2.0), result(Row(ONE), 2.2, seed=1)]}
     text = markdown(found)
     assert "| one process | adamw | 1 | – | 2.1000 | 0.1414 | +0.0 % | 0.00 | 1.0 | 75.0 % | 2 |" in text
-    page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    write_between_markers(page, text)
-    assert page.read_text() == f"before\n{BEGIN}\n\n{text}\n\n{END}\nafter\n"
-    page.write_text("no markers")
-    with pytest.raises(ValueError, match="needs the lines"):
-        write_between_markers(page, text)
 
 
 def test_what_is_there_is_not_trained_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     row = Row(OURS, "adamw", 100, "int2")
     Results(tmp_path).save(result(row, 1.2345), QUICK)
-    assert main(["train", "--quick", "--folder", str(tmp_path), row.name]) == 0
+    page, figures_file = tmp_path / "page.md", tmp_path / "train.json"
+    page.write_text("<!-- train: begin -->\n<!-- train: end -->\n")
+    told = ["--markdown", str(page), "--json", str(figures_file)]
+    assert main(["train", "--quick", "--folder", str(tmp_path), *told, row.name]) == 0
     said = capsys.readouterr()
     assert "1.2345" in said.out
     assert said.err == ""
+    assert "1.2345" in page.read_text()
+    assert json.loads(figures_file.read_text())["rows"][0]["loss"] == 1.2345
 
 
 def test_an_unknown_row_is_bad_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,7 @@ class Comparison:
         reference: What the reference is.
         target: The largest ratio that will do; None when the figure is only shown.
         unit: Of what is compared, if not of time: MB and GB are counted in bytes.
+        size_bytes: How much was moved in that time; None where nothing was.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Comparison:
     reference: str
     target: float | None = None
     unit: str = "s"
+    size_bytes: int | None = None
 
     @property
     def ratio(self) -> float:
@@ -50,6 +52,7 @@ class Comparison:
             "target": self.target,
             "reached": self.reached,
             "unit": "s" if self.unit == "s" else "bytes",
+            "size_bytes": self.size_bytes,
             "ours_median_s": median(self.ours_s),
             "ours_min_s": min(self.ours_s),
             "theirs_median_s": median(self.theirs_s),

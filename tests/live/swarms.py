@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -133,14 +133,19 @@ class LiveSwarm:
 
 @contextmanager
 def live_swarm(
-    path: Path, run: RunConfig, peers: int, node: NodeConfig | None = None, supervised: bool = False
+    path: Path,
+    run: RunConfig,
+    peers: int,
+    node: NodeConfig | None = None,
+    supervised: bool = False,
+    command: Sequence[str] = COMMAND,
 ) -> Iterator[LiveSwarm]:
     """Start a seed and some peers as `paceline up` does, supervised or not, and end them all at the end."""
     node = (node or small_node()).model_copy(update={"state_dir": path})
     template = SwarmConfig(run=run, peers=peers, node=node)
     swarm, folder = found_run(template, datetime.now())
     create_run(swarm, folder.path)
-    with LocalSwarm(folder, swarm.node, peers, COMMAND, supervised=supervised) as local:
+    with LocalSwarm(folder, swarm.node, peers, command, supervised=supervised) as local:
         local.start_seed(swarm.node.network.listen, 180.0)
         local.start_peers()
         live = LiveSwarm(local, folder, swarm.run, supervised)

@@ -11,6 +11,8 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
+from tests.bench import documents, pages
+from tests.bench.tables import write_between_markers
 from tests.bench.training import report
 from tests.bench.training.others import install, unavailable
 from tests.bench.training.recipe import SIZES, Row, Size, rows
@@ -18,7 +20,6 @@ from tests.bench.training.results import Result, Results
 from tests.bench.training.running import train
 
 HELP = "validation loss, bytes and utilisation at equal tokens: one large batch, others' ways, and ours"
-_MISSED, _INTERRUPTED = 1, 130
 _EPILOG = """\
   scripts/bench train --quick                          a look at all of ours: about two minutes
   scripts/bench train --list                           name the rows
@@ -63,6 +64,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--markdown", type=Path, metavar="FILE", help="write the table between the markers in this document"
     )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures to this file")
     parser.add_argument("--install", action="store_true", help="fetch torchft, and do nothing else")
 
 
@@ -84,14 +86,17 @@ def run(options: argparse.Namespace) -> int:
         _train_all(_due(chosen, size, seeds, results, options), size, results, options.jobs)
     except KeyboardInterrupt:
         say("interrupted; what was finished is kept")
-        return _INTERRUPTED
+        return documents.INTERRUPTED
     found = gather(size, seeds, results)
     text = report.markdown(found)
     print(text)
+    document = documents.document("train", options.given, rows=report.as_json(found), markdown=text)
+    if options.json:
+        documents.save(options.json, document)
     if options.markdown:
-        report.write_between_markers(options.markdown, text)
+        write_between_markers(options.markdown, "train", pages.page(document))
     missed = size.judged and not all(figure.reached for figure in report.figures(found))
-    return _MISSED if missed else 0
+    return documents.MISSED if missed else 0
 
 
 def choose(patterns: Sequence[str]) -> list[Row]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import mean, stdev
 
 from tests.bench.training.recipe import ONE, OURS, Row
 from tests.bench.training.results import Result
 
-BEGIN, END = "<!-- train: begin -->", "<!-- train: end -->"
 WITHIN = {"fp16": 0.005, "bf16": 0.005, "int8": 0.005, "int4": 0.01, "int2": 0.02, "topk": 0.02}
 """By how much a codec's validation loss may lie above that of fp32, at the same H."""
 OF_ONE_PROCESS = 0.03
@@ -128,7 +126,8 @@ def markdown(found: Found) -> str:
     ]
     lines = [head, ["---", "---", "--:", "---", *["--:"] * 7], *(_line(row, found) for row in found)]
     table = ["| " + " | ".join(line) + " |" for line in lines]
-    return "\n".join([*table, "", *(f"- {figure.spelled()}" for figure in figures(found))])
+    judged = [f"- {figure.spelled()}" for figure in figures(found)]
+    return "\n".join([*table, *(["", *judged] if judged else [])])
 
 
 def _line(row: Row, found: Found) -> list[str]:
@@ -150,10 +149,19 @@ def _line(row: Row, found: Found) -> list[str]:
     ]
 
 
-def write_between_markers(path: Path, text: str) -> None:
-    """Replace what stands between the markers of a document."""
-    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, found, after = rest.partition(END)
-    if not found:
-        raise ValueError(f"{path} needs the lines {BEGIN} and {END}")
-    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+def as_json(found: Found) -> list[dict[str, object]]:
+    """Spell the rows for a file."""
+    return [
+        {
+            "name": row.name,
+            "method": row.method,
+            "inner": row.inner,
+            "inner_steps": row.inner_steps,
+            "codec": row.codec if row.method == OURS else None,
+            "own_outer_step": row.outer is None,
+            "loss": round(loss(results), 6),
+            "sent_bytes": round(mean(each.sent_bytes for each in results)),
+            "seeds": len(results),
+        }
+        for row, results in found.items()
+    ]
