@@ -82,7 +82,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--phase", type=float, default=0.0, help="seconds of inner steps (20; quick: 6)")
     parser.add_argument("--inner-steps", type=int, default=0, help="H, instead of choosing it by --phase")
     parser.add_argument("--rounds", type=int, default=0, help="exchanges of everything (3; quick: 2)")
-    parser.add_argument("--dim", type=int, default=256, help="width of the model (256: 3.2 M parameters)")
+    parser.add_argument("--dim", type=int, default=256, help="width of the model (256: 3.3 M parameters)")
     parser.add_argument("--delay", type=float, default=0.25, help="delay_steps as a share of H (0.25)")
     parser.add_argument("--link", choices=tuple(private_net.RATES), default="100mbit", help="(100mbit)")
     parser.add_argument("--quick", action="store_true", help="two short cases, judged by nothing")
