@@ -16,7 +16,7 @@ from paceline.core.events import Evaluated, Event, ReduceEnded, ResultStaged, Ro
 from paceline.core.overlap import OverlapConfig
 from paceline.core.records import GlobalState, RoundPlan, WorkerMetrics
 from paceline.core.rounds import Staged
-from paceline.network.butterfly import ReduceOutcome
+from paceline.network.butterfly import ReduceOrder, ReduceOutcome
 from paceline.peer.learner import Learner
 from paceline.peer.worker import Surroundings, Worker
 from tests.peer.test_learner import learner_with, train
@@ -32,6 +32,7 @@ class Stage:
         self.told: list[Event] = []
         self.reported: list[Staged | None] = []
         self.published: list[object] = []
+        self.codecs: list[str | None] = []
         self.buffer = np.zeros(learner.num_elements, np.float32)
         self._mean = mean
 
@@ -55,7 +56,8 @@ class Stage:
         )
         self.worker = Worker(learner._run, learner._node, ME, cast(Surroundings, around))
 
-    def _reduce(self, order: object) -> ReduceOutcome:
+    def _reduce(self, order: ReduceOrder) -> ReduceOutcome:
+        self.codecs.append(order.codec)
         self.buffer[:] = self._mean
         return ReduceOutcome(True, 1.0, 0, 0)
 
@@ -96,6 +98,16 @@ def test_what_a_peer_owes_is_kept_when_nothing_of_it_was_sent(weight: int, tmp_p
     stage.goes_through(2, **{ME: weight, OTHER: 4})
     assert np.array_equal(learner._feedback.residual, owed) is not bool(weight)
     assert np.abs(learner._feedback.residual).sum() > 0
+
+
+def test_every_attempt_of_a_round_goes_through_that_rounds_codec(tmp_path: Path) -> None:
+    learner = learner_with("topk", tmp_path, rounds=4, codec_warmup={"codec": "int8", "rounds": 2})
+    stage = Stage(learner, tmp_path, mean=0.0)
+    for round_id in (1, 2, 3, 4):
+        train(learner, round_id)
+        stage.goes_through(round_id, **{ME: 4, OTHER: 4})
+        assert learner._feedback.residual.any() == (round_id >= 3)  # what topk owes
+    assert stage.codecs == ["int8", "int8", "topk", "topk"]
 
 
 def test_an_average_that_would_ruin_the_weights_is_refused_and_ends_no_peer(tmp_path: Path) -> None:
