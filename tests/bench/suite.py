@@ -105,9 +105,9 @@ class Quick:
   scripts/bench quick
   scripts/bench quick --only start,scale
 
-So small that only gross changes show: a target that is missed doesn't count, and nothing in docs/ is touched. Training that is
-finished (runs/train) is not done again. A benchmark that fails, or that this machine does not allow (sync
-needs root), is named at the end, and the others go on.
+So small that only gross changes show: a target that is missed doesn't count, and nothing in docs/ is touched.
+Training that is finished (runs/train) is not done again. A benchmark that fails, or that this machine does
+not allow (sync needs root), is named at the end, and the others go on.
 
 Exit codes: 0 everything was measured, 2 bad usage, 3 something was not; 130 interrupted.
 """
