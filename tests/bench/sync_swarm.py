@@ -77,9 +77,11 @@ class Swarm:
     def peak_bytes(self) -> int:
         """Run one more all-reduce; tell the most memory that all processes held together meanwhile (PSS)."""
         self._prepare()
-        pids, peaks, done = self._pids(), [0], threading.Event()
+        peaks: list[int] = []
+        pids, done = self._pids(), threading.Event()
 
         def look() -> None:
+            peaks.append(pss_bytes(pids))  # also when it is all over before the next one
             while not done.wait(_SAMPLED_EVERY_S):
                 peaks.append(pss_bytes(pids))
 

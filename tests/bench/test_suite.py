@@ -8,7 +8,7 @@ import pytest
 
 from tests.bench.__main__ import BENCHMARKS, PROGRAMS, main
 from tests.bench.documents import save
-from tests.bench.suite import PARTS, ROOT, Outcome, run_all, run_one, tell
+from tests.bench.suite import PARTS, ROOT, Outcome, run_all, run_one, tell, unjudged
 from tests.bench.test_pages import SCALE
 
 
@@ -56,6 +56,11 @@ def test_how_each_ended_is_told_in_a_line() -> None:
         "sync: 12 s, a target was missed",
         "sync: 12 s, **not measured, or not all of it**: no network of our own",
     ]
+
+
+def test_a_look_judges_no_target_but_hides_no_failure() -> None:
+    ended = [unjudged(Outcome("sync", code, "", 1.0)).code for code in (0, 1, 3, -9)]
+    assert ended == [0, 0, 3, -9]
 
 
 def test_what_was_measured_reaches_page_and_picture_and_what_was_not_is_named(tmp_path: Path) -> None:
