@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from paceline.core.events import PeerStarted
 from paceline.core.signing import SigningKey
 from paceline.network.board import Board, Posted
+from paceline.network.dht import PeerDht
 from paceline.network.validator import KEYS, Rejections
 from tests.live.swarms import LiveSwarm, live_swarm, seed_address, small_run
 from tests.network.board_attacker import DICTIONARY, Attacker, Store, bomb, whole
@@ -31,7 +32,9 @@ class Spam:
     def __init__(self, seed: str) -> None:
         self._sender, self._liar = Attacker([seed]), Attacker([seed])
         key = SigningKey.from_seed(secrets.token_bytes(32))
-        self._board = Board(self._sender.dht, key, run_id=None, rejections=Rejections())
+        self._reader = PeerDht([seed], client_mode=True, use_relay=False, nat_port_map=False)
+        self._reader.start_or_raise()
+        self._board = Board(self._reader, key, run_id=None, rejections=Rejections())
         self._attacks: list[Callable[[Store], Store]] = [make for _, make in ATTACKS.values()]
         self._replays: list[Store] = []
         self.sent = 0
@@ -50,6 +53,7 @@ class Spam:
             self._liar.answer(key_id(kind), answer)
 
     def shutdown(self) -> None:
+        self._reader.shutdown()
         self._sender.shutdown()
         self._liar.shutdown()
 

@@ -16,8 +16,8 @@ CodecName = Literal["fp32", "fp16", "bf16", "int8", "int4", "int2", "topk"]
 WarmupCodecName = Literal["fp32", "fp16", "bf16", "int8", "int4"]
 """Those that owe nothing, so that whoever follows them begins without a residual."""
 LONG_ROUNDS = 100
-"""From so many rounds on the published outer step is taken: for its momentum of .9, 20 were by far too few,
-and it was published for 128 (DiLoCo, arXiv 2311.08105)."""
+"""From so many rounds on the published outer step is taken: for its momentum of .9 20 were by far too few, 60
+still too few, and it was published for 128 (DiLoCo, arXiv 2311.08105)."""
 _WARMUP_LEAST, _WARMUP_SHARE, _WARMUP_MOST = 10, 20, 100
 
 
