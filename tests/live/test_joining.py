@@ -160,7 +160,7 @@ def test_after_ctrl_c_a_peer_leaves_cleanly_and_the_others_do_not_wait_for_it(ru
     )
     running.until(lambda: not any(Path(f"/proc/{child}/exe").exists() for child in family), 30)
     ends: list[Ended] = []  # its children are gone a moment before itself
-    running.until(lambda: ends.extend(running.local.ends()) or ends)
+    running.until(lambda: ends or ends.extend(running.local.ends()))  # type: ignore[func-returns-value]
     (end,) = ends
     assert end.name == leaving
     assert end.code in (0, 130)
