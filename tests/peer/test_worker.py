@@ -18,7 +18,8 @@ from paceline.core.records import GlobalState, RoundPlan, WorkerMetrics
 from paceline.core.rounds import Staged
 from paceline.network.butterfly import ReduceOrder, ReduceOutcome
 from paceline.peer.learner import Learner
-from paceline.peer.worker import Surroundings, Worker
+from paceline.peer.surroundings import Surroundings
+from paceline.peer.worker import Worker
 from tests.peer.test_learner import learner_with, train
 from tests.protocol.virtual import peer_ids
 

@@ -43,8 +43,9 @@ from paceline.peer.observer import SwarmView, observe
 from paceline.peer.pacer import Duties, Pacer
 from paceline.peer.settings import save_handout
 from paceline.peer.shelf import Lending, Shelf
+from paceline.peer.surroundings import Surroundings
 from paceline.peer.twins import Listening, new_boot_id
-from paceline.peer.worker import Surroundings, Worker
+from paceline.peer.worker import Worker
 from paceline.telemetry import Health, JsonlSink, MetricsServer, PrometheusSink, fan_out
 
 

@@ -3,7 +3,7 @@
 The worker trains, and at step boundaries carries out the orders that the round protocol gives it through the
 pacer (`peer/pacer.py`, `core/rounds.py`):
 
-    Reduce    all-reduce with exactly the plan's roster, put the result on disk, report it
+    Reduce    all-reduce with exactly the plan's roster, put the result on disk, report it (`peer/averaging.py`)
     Apply     the round is committed: log it, stand on the new anchor, train on
     Repair    the swarm is ahead: fetch history and state from others
     Finish    the run is over
@@ -17,68 +17,27 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
 
-import numpy as np
-from numpy.typing import NDArray
-
 from paceline.core.actions import Apply, Finish, Reduce, Repair
 from paceline.core.config import NodeConfig, RunConfig
-from paceline.core.errors import CheckpointError, HistoryForked, NotFinite, TransferFailed
+from paceline.core.errors import CheckpointError, HistoryForked, TransferFailed
 from paceline.core.events import (
     CreditsCounted,
-    Emit,
     Evaluated,
     PeerStopped,
-    ReduceEnded,
     RepairFailed,
-    ResultStaged,
     RoundCommitted,
     StateFetched,
 )
-from paceline.core.pace import reduce_limit_s
-from paceline.core.records import CreditRecord, GlobalState, RoundPlan, WorkerMetrics
-from paceline.core.rounds import Staged
-from paceline.ledger import Ledger
-from paceline.network.averager import Averager
-from paceline.network.butterfly import ReduceOrder
+from paceline.core.records import CreditRecord, GlobalState, WorkerMetrics
+from paceline.peer.averaging import Averaging
 from paceline.peer.beside import Beside
-from paceline.peer.catch_up import CatchUp
-from paceline.peer.learner import Learner
-from paceline.peer.pacer import Pacer
-from paceline.peer.shelf import Shelf
+from paceline.peer.surroundings import Surroundings
 
 _IDLE_S = 0.5
 _PARTING_S = 15.0
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a worker works with.
-
-    Attributes:
-        learner: Model, data, inner and outer state.
-        averager: The all-reduce.
-        pacer: The round protocol.
-        ledger: The run log.
-        shelf: Checkpoints.
-        catch_up: Fetches what is missing.
-        emit: Tells facts.
-        check_children: Raises when one of the peer's processes is dead.
-        note_neighbours: Writes down who is connected, for a start without a seed.
-    """
-
-    learner: Learner
-    averager: Averager
-    pacer: Pacer
-    ledger: Ledger
-    shelf: Shelf
-    catch_up: CatchUp
-    emit: Emit
-    check_children: Callable[[], None]
-    note_neighbours: Callable[[], None]
 
 
 class Worker:
@@ -100,14 +59,13 @@ class Worker:
         self.peer_id = peer_id
         self._run, self._node, self._around = run, node, around
         self._stopping = threading.Event()
-        self._reducing: str | None = None
+        self._averaging = Averaging(run, peer_id, around)
         self._beside = Beside()
         self._applying: Apply | None = None
         self._unreadable: CheckpointError | None = None
         self._train_s = 0.0
         self._trained_at = time.monotonic()
         self._tokens = 0
-        self._bytes_in = self._bytes_out = 0
 
     @property
     def round_id(self) -> int:
@@ -117,8 +75,7 @@ class Worker:
     def stop(self) -> None:
         """Ask the worker to leave at the next step boundary; safe in a signal handler."""
         self._stopping.set()
-        self._around.averager.cancel()
-        self._around.averager.cancel(self._reducing)  # also one that is about to begin
+        self._averaging.stop()
 
     def run(self) -> None:
         """Work until the run is finished or `stop` is called.
@@ -156,7 +113,7 @@ class Worker:
         match order:
             case Reduce(plan, donors):
                 self._around.learner.send()
-                self._do(partial(self._exchange, plan, donors))
+                self._do(partial(self._averaging.follow, plan, donors))
             case Apply():
                 self._applying = order
                 self._do(partial(self._load, order))
@@ -194,94 +151,6 @@ class Worker:
         if not learner.is_ahead:
             pacer.trained(learner.progress)
 
-    def _exchange(self, plan: RoundPlan, donors: tuple[str, ...]) -> None:
-        staged, blamed = self._adopt(plan, donors) if plan.adopts else self._reduce(plan)
-        self._around.pacer.reduced(plan, staged, blamed)
-        if staged and not plan.adopts and self._weight(plan):  # after the vote: nobody waits for it
-            self._around.learner.note_sent(self._values, plan.digest())
-
-    @property
-    def _values(self) -> NDArray[np.float32]:
-        # The buffer, as long as what this round exchanges.
-        return self._around.averager.buffer[: self._around.learner.fragment.num_elements]
-
-    def _reduce(self, plan: RoundPlan) -> tuple[Staged | None, str]:
-        # Average with the roster; with the whole result in hand, write it down for the vote.
-        around, pace = self._around, self._run.pace
-        learner, values = around.learner, self._values
-        learner.write_pseudo_gradient(values)
-        order = ReduceOrder(
-            key=plan.digest(),
-            roster=plan.roster,
-            weights=plan.samples,
-            start_s=pace.start_s,
-            stall_s=pace.stall_s,
-            total_s=reduce_limit_s(pace, plan.attempt),
-            num_elements=len(values),
-            codec=self._run.codec_of(plan.round_id),
-        )
-        self._reducing = order.key
-        if self._stopping.is_set():
-            around.averager.cancel(order.key)
-        outcome = around.averager.reduce(order)
-        self._bytes_in += outcome.bytes_in
-        self._bytes_out += outcome.bytes_out
-        around.emit(
-            ReduceEnded(
-                round_id=plan.round_id,
-                attempt=plan.attempt,
-                complete=outcome.complete,
-                seconds=outcome.seconds,
-                bytes_in=outcome.bytes_in,
-                bytes_out=outcome.bytes_out,
-                cause=outcome.cause,
-                blamed=outcome.blamed,
-            )
-        )
-        if not outcome.complete:
-            return None, outcome.blamed
-        return self._stage(plan), ""
-
-    def _stage(self, plan: RoundPlan) -> Staged | None:
-        around, began = self._around, time.monotonic()
-        try:
-            info = around.learner.stage(self._values, around.shelf.staged(plan.round_id, plan.digest()))
-        except NotFinite as error:
-            # Somebody sent values that are as large as useless; who it was can't be told from a mean.
-            around.emit(
-                ReduceEnded(
-                    round_id=plan.round_id,
-                    attempt=plan.attempt,
-                    complete=False,
-                    seconds=0.0,
-                    bytes_in=0,
-                    bytes_out=0,
-                    cause=error.cause,
-                    blamed="",
-                )
-            )
-            return None
-        seconds = time.monotonic() - began
-        around.emit(ResultStaged(round_id=plan.round_id, attempt=plan.attempt, seconds=seconds))
-        return Staged(plan.digest(), info.weights_digest, info.momentum_digest)
-
-    def _weight(self, plan: RoundPlan) -> int:
-        return dict(zip(plan.roster, plan.samples, strict=True)).get(self.peer_id, 0)
-
-    def _adopt(self, plan: RoundPlan, donors: tuple[str, ...]) -> tuple[Staged | None, str]:
-        # Get the result of an earlier attempt from those who hold it, so that this peer can vote for it.
-        around, result = self._around, plan.adopts
-        assert result is not None
-        others = tuple(donor for donor in donors if donor != self.peer_id)
-        try:
-            if around.shelf.holds(result.round_id, result.weights_digest) is None:
-                path = around.shelf.staged(result.round_id, result.plan_digest)
-                around.catch_up.fetch_result(result, others, path)
-        except (TransferFailed, CheckpointError) as error:
-            around.emit(RepairFailed(cause=error.cause))
-            return None, ""
-        return Staged(result.plan_digest, result.weights_digest, result.momentum_digest), ""
-
     def _load(self, order: Apply) -> None:
         around, state = self._around, order.commit.state
         self._unreadable = None
@@ -303,7 +172,7 @@ class Worker:
             return
         round_loss, speed = around.learner.progress.loss, self._tokens / max(self._train_s, 1e-9)
         took_part = state.samples_of(self.peer_id) > 0
-        around.learner.settle(self._values, state.averaged_plan_digest(), took_part=took_part)
+        around.learner.settle(self._averaging.values, state.averaged_plan_digest(), took_part=took_part)
         around.learner.follow(state)
         sync_s = time.monotonic() - self._trained_at
         around.emit(
@@ -326,8 +195,8 @@ class Worker:
             tokens_per_s=speed,
             train_s=self._train_s,
             sync_s=sync_s,
-            bytes_in=self._bytes_in,
-            bytes_out=self._bytes_out,
+            bytes_in=self._averaging.bytes_in,
+            bytes_out=self._averaging.bytes_out,
         )
         self._train_s, self._tokens = 0.0, 0
         self._do(partial(self._conclude, state, metrics))
