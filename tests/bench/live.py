@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 HELP = "real peers on a slow link: their utilisation, what keeps it down, and their bytes; needs root"
 PLAIN, OVERLAPPED = 0.95, 0.99
 """The least share of the time that inner steps are to take."""
-_MISSED, _UNAVAILABLE = 1, 2
+_MISSED, _UNAVAILABLE = documents.MISSED, documents.FAILED
 _CASES = "plain-fp32,plain-int8,overlap2-fp32,overlap1-int8"
 _QUICK = "plain-int8,overlap1-int8"
 _EPILOG = """\
@@ -39,7 +39,7 @@ last.
 Four peers on a machine with few processors compete for them: a step takes longer while others of this machine
 average. The table shows by how much; in utilisation it does not show.
 
-Exit codes: 0 every target was reached (--quick judges nothing), 1 one was missed, 2 bad usage, or no such
+Exit codes: 0 every target was reached (--quick judges nothing), 1 one was missed, 2 bad usage, 3 no such
 link can be had here.
 """
 

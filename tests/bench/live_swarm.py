@@ -47,7 +47,8 @@ class Case:
         return f"overlap {self.fragments}, {self.codec}" if self.delay else f"plain, {self.codec}"
 
     def overlap(self, inner_steps: int) -> OverlapConfig:
-        return OverlapConfig(fragments=self.fragments, delay_steps=round(self.delay * inner_steps))
+        most = inner_steps // self.fragments - 1
+        return OverlapConfig(fragments=self.fragments, delay_steps=min(round(self.delay * inner_steps), most))
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def observe(
         keep: Folder that gets the peers' event files.
     """
     usual = {"model": model(dim), "inner_steps": inner_steps, "codec": case.codec}
-    run = {**usual, "overlap": case.overlap(inner_steps), "rounds": 1_000_000}
+    run = {**usual, "overlap": case.overlap(inner_steps), "rounds": 1_000_000, "codec_warmup": {"rounds": 0}}
     own = {name: value for name, value in node() if name in node().model_fields_set}
     setting = Setting(NUM_PEERS, run=run, node={**own, "eval_batches": 2}, supervised=False)
     with (

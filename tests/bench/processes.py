@@ -11,7 +11,7 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def used_s(pids: Iterable[int], name: str = "") -> float:
-    """Add up processor seconds.
+    """Add up processor seconds; nothing of a process that is gone.
 
     Args:
         pids: Of which processes.
@@ -19,7 +19,10 @@ def used_s(pids: Iterable[int], name: str = "") -> float:
     """
     ticks = 0
     for pid in pids:
-        head, _, rest = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")
+        try:
+            head, _, rest = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
         if name in head:
             fields = rest.split()
             ticks += int(fields[11]) + int(fields[12])

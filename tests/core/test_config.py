@@ -172,6 +172,15 @@ def test_the_outer_step_of_many_rounds_follows_the_number_of_peers(peers_expecte
     assert run.outer.lr == lr == outer_defaults(peers_expected, 500)["lr"]
 
 
+def test_what_a_run_chooses_by_itself_follows_how_often_each_fragment_is_exchanged() -> None:
+    few = RunConfig.model_validate({"rounds": 100, "model": {"layers": 4}, "overlap": {"fragments": 4}})
+    assert (few.outer.lr, few.outer.momentum) == (0.8, 0.5)
+    warm = RunConfig.model_validate(
+        {"rounds": 400, "codec": "topk", "model": {"layers": 4}, "overlap": {"fragments": 4}}
+    )
+    assert warm.codec_warmup.rounds == 40
+
+
 @pytest.mark.parametrize(
     ("rounds", "outer"), [(1, (0.8, 0.5)), (99, (0.8, 0.5)), (100, (0.6, 0.9)), (500, (0.6, 0.9))]
 )

@@ -167,8 +167,10 @@ def foreign_folder(scene: Scene) -> None:
     """A member is started with the log of another run in its folder."""
     victim = a_member(scene)
     victim.end()
-    own = victim.state.log.with_name("own.sqlite")
-    shutil.move(victim.state.log, own)
+    own = victim.state.path / "own"
+    own.mkdir()
+    for part in victim.state.path.glob("log.sqlite*"):
+        part.replace(own / part.name)
     other = small_run(name="other")
     Ledger.open(victim.state.log, other, genesis(other, "a" * 64, "b" * 64)).close()
     content = victim.state.log.read_bytes()
@@ -184,7 +186,10 @@ def foreign_folder(scene: Scene) -> None:
     scene.expect(victim.state.log.read_bytes() == content, "the other run's log was touched")
     scene.expect(not victim.events(PeerStarted, scene.struck_at), f"{victim.name} took part all the same")
     victim.end()
-    Path(own).replace(victim.state.log)
+    for part in victim.state.path.glob("log.sqlite*"):
+        part.unlink()
+    for part in own.iterdir():
+        part.replace(victim.state.path / part.name)
     scene.mend()
 
 

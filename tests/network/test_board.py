@@ -135,6 +135,17 @@ def test_what_is_dropped_is_counted_once_however_often_it_is_read(three: Three) 
     assert reader.rejections.by_reason()["run"] == before["run"] + 1
 
 
+def test_a_record_of_another_run_is_read_once_and_not_again_with_every_look(three: Three) -> None:
+    author, reader, _ = three
+    reader.board.read(CREDITS)
+    author.post(1, run_id="other-87654321")
+    reader.board.read(CREDITS)
+    read_to = reader.board._read_to["credits"]
+    author.post(2)
+    assert reader.balances(reader.board)[author.key.peer_id] == 2
+    assert reader.board._read_to["credits"] > read_to
+
+
 def test_a_peer_whose_clock_was_set_back_still_replaces_its_own_records(three: Three) -> None:
     author, reader, _ = three
     ahead = author.view(ahead_s=100.0)

@@ -74,6 +74,18 @@ def test_a_node_joins_through_one_address_of_another(dht: PeerDht) -> None:
         assert other.peer_id != dht.peer_id
 
 
+async def _node_id(_: DHT, node: DHTNode) -> str:
+    return str(node.node_id)
+
+
+def test_a_node_comes_back_to_its_place_in_the_dht(tmp_path: Path) -> None:
+    places = []
+    for _ in range(2):
+        with PeerDht(identity_path=str(tmp_path / "peer.key")) as node:
+            places.append(node.run_coroutine(_node_id))
+    assert places[0] == places[1]
+
+
 def test_unreachable_seeds_are_named() -> None:
     with pytest.raises(SeedsUnreachable, match=NOBODY):
         PeerDht([NOBODY]).start_or_raise(60.0)

@@ -5,9 +5,20 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+from hivemind.dht import DHT, DHTNode
 
 from paceline.network import replica
-from tests.network.boards import CREDITS, BoardPeer, boards, fail_to_store, num_at_work, num_kept, until
+from tests.network.boards import (
+    CREDITS,
+    BoardPeer,
+    boards,
+    credit,
+    fail_to_store,
+    key_id,
+    num_at_work,
+    num_kept,
+    until,
+)
 
 pytestmark = pytest.mark.live
 
@@ -55,6 +66,23 @@ def test_a_record_that_reached_nobody_here_is_found_by_a_search(monkeypatch: pyt
         assert not keeps(reader)
         until(lambda: reader.balances(reader.board) == {author.key.peer_id: 1})
         assert keeps(reader) == 1
+
+
+async def expiries(_: DHT, node: DHTNode) -> tuple[float, float]:
+    """When a key is dropped as a whole, and when the last of its records ends."""
+    entry = node.protocol.storage.get(key_id())
+    return entry.expiration_time, entry.value.latest_expiration_time
+
+
+def test_what_a_search_finds_is_kept_for_as_long_as_its_author_wants() -> None:
+    with boards() as swarm:
+        reader, author = swarm.peer(), swarm.peer()
+        reader.post(1)
+        author.dht.run_coroutine(partial(fail_to_store, 10**9))
+        posted = author.view(ahead_s=100.0).publish(credit(author.key.peer_id, 2))
+        author.board.flush()
+        until(lambda: author.key.peer_id in reader.balances())
+        assert reader.dht.run_coroutine(expiries) == (posted.record.expires_at,) * 2
 
 
 def test_only_the_first_look_at_a_kind_waits_for_the_network(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from paceline.core.actions import Promise, Reduce
 from paceline.core.chain import genesis
 from paceline.core.config import QuorumConfig, RunConfig
 from paceline.core.errors import IdentityError, PacelineError
-from paceline.core.records import PeerRecord, Record, RoundReceipt
+from paceline.core.records import CreditRecord, PeerRecord, Phase, Record, RoundReceipt
 from paceline.core.rounds import RoundMachine, Staged
 from paceline.core.signing import SigningKey
 from paceline.core.voice import Progress
@@ -88,6 +88,18 @@ def test_a_promise_is_on_disk_before_the_record_that_rests_on_it_leaves() -> Non
         receipt = log[at]
         assert isinstance(receipt, RoundReceipt)
         assert any(isinstance(entry, Promise) and entry.vote == receipt.vote() for entry in log[:at])
+
+
+def test_what_was_to_be_posted_is_posted_before_a_peer_takes_leave() -> None:
+    with pacing() as (pacer, _, log):
+        until(lambda: log)
+        with pacer._lock:  # the thread can't take it out on its way
+            record = {"run_id": "x", "peer_id": KEY.peer_id, "seq": 0, "expires_at": 0.0, "round_id": 1}
+            pacer.publish(CreditRecord.model_validate({**record, "head_digest": DIGEST, "balance": 1}))
+            pacer._stopping.set()
+        pacer.stop()
+        at = next(n for n, entry in enumerate(log) if isinstance(entry, CreditRecord))
+        assert any(isinstance(entry, PeerRecord) and entry.phase is Phase.LEAVE for entry in log[at:])
 
 
 def test_an_error_in_the_pacers_thread_reaches_the_worker() -> None:

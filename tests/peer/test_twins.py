@@ -57,6 +57,17 @@ def test_a_start_is_refused_while_another_process_keeps_this_identitys_heartbeat
     assert "state_dir" in found.value.remedy
 
 
+def test_a_twin_is_found_however_long_getting_ready_took(
+    original: BoardPeer, twin: BoardPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(twins, "_LISTEN_S", 0.0)
+    heartbeat(original)
+    listening = listen(twin)
+    heartbeat(original)
+    with pytest.raises(TwinFound):
+        listening.refuse_twin()
+
+
 def test_a_start_after_a_crash_or_a_farewell_is_not_refused(
     original: BoardPeer, twin: BoardPeer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

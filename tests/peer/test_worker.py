@@ -10,14 +10,17 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from paceline.core.actions import Apply, Reduce
+from paceline.core.actions import Apply, Reduce, Repair
 from paceline.core.config import OuterConfig
+from paceline.core.errors import CheckpointError
 from paceline.core.events import Evaluated, Event, ReduceEnded, ResultStaged, RoundCommitted
 from paceline.core.overlap import OverlapConfig
 from paceline.core.records import GlobalState, RoundPlan, WorkerMetrics
 from paceline.core.rounds import Staged
 from paceline.network.butterfly import ReduceOrder, ReduceOutcome
+from paceline.peer.catch_up import CaughtUp
 from paceline.peer.learner import Learner
+from paceline.peer.shelf import Shelf
 from paceline.peer.surroundings import Surroundings
 from paceline.peer.worker import Worker
 from tests.peer.test_learner import learner_with, train
@@ -62,17 +65,20 @@ class Stage:
         self.buffer[:] = self._mean
         return ReduceOutcome(True, 1.0, 0, 0)
 
-    def goes_through(self, round_id: int, **samples: int) -> None:
-        """A plan, its all-reduce, and its commit if there is a result."""
-        digest = "ab" * 32
-        plan: Any = SimpleNamespace(
+    def plan(self, round_id: int, samples: dict[str, int]) -> Any:
+        """What a coordinator would have named."""
+        return SimpleNamespace(
             roster=tuple(samples),
             samples=tuple(samples.values()),
             adopts=None,
             round_id=round_id,
             attempt=1,
-            digest=lambda: digest,
+            digest=lambda: "ab" * 32,
         )
+
+    def goes_through(self, round_id: int, **samples: int) -> None:
+        """A plan, its all-reduce, and its commit if there is a result."""
+        plan = self.plan(round_id, samples)
         self.worker._carry_out(Reduce(cast(RoundPlan, plan), ()))
         self.worker._beside.wait()
         if self.reported[-1] is None:
@@ -80,7 +86,7 @@ class Stage:
         state = GlobalState(
             round_id=round_id, participating_nodes=list(samples), samples=list(samples.values())
         )
-        object.__setattr__(state, "averaged_plan_digest", lambda: digest)
+        object.__setattr__(state, "averaged_plan_digest", plan.digest)
         commit: Any = SimpleNamespace(state=state)
         self.worker._carry_out(Apply(commit, cast(Any, None)))
         if self.worker._applying:  # what it begins with runs beside training
@@ -133,6 +139,42 @@ def test_a_result_is_told_of_when_it_is_on_disk(tmp_path: Path) -> None:
     assert (staged.round_id, staged.attempt) == (1, 1) and staged.seconds > 0
 
 
+def test_with_overlap_an_exchange_does_not_wait_until_an_anchor_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The peer has told of its steps, and is in the plan: the others would wait, and blame it.
+    learner = learner_with("fp32", tmp_path, inner_steps=4, overlap=OverlapConfig(delay_steps=2))
+    stage, may_end = Stage(learner, tmp_path, mean=0.0), threading.Event()
+    monkeypatch.setattr(learner, "evaluate", lambda: 2.0 if may_end.wait(60) else None)
+    train(learner, 1)
+    stage.goes_through(1, **{ME: 4, OTHER: 4})
+    train(learner, 2)
+    stage.worker._carry_out(Reduce(cast(RoundPlan, stage.plan(2, {ME: 4, OTHER: 4})), ()))
+    stage.worker._beside.wait()
+    assert len(stage.reported) == 2 and not may_end.is_set()
+    may_end.set()
+    stage.worker._measuring.wait()
+
+
+def test_a_checkpoint_that_cant_be_read_is_put_away_so_that_the_next_start_asks_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = learner_with("fp32", tmp_path)
+    stage = Stage(learner, tmp_path, mean=0.0)
+    train(learner, 1)
+    stage.goes_through(1, **{ME: 4, OTHER: 4})
+    shelf, held = Shelf(tmp_path, learner._run.run_id, learner._run.model, 2), tmp_path / "staged"
+    content = held.read_bytes()
+    held.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # its header is sound
+    found = CaughtUp(GlobalState(round_id=1), held, 0, ())
+    around: Any = stage.worker._around
+    around.shelf, around.catch_up = shelf, SimpleNamespace(repair=lambda *_: found)
+    around.pacer.stands_on, around.pacer.heads = "", dict
+    with pytest.raises(CheckpointError):
+        stage.worker._carry_out(Repair(("x",)))
+    assert not held.exists() and held.with_suffix(".damaged").exists()
+
+
 def test_with_overlap_training_goes_on_while_an_anchor_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,7 +190,7 @@ def test_with_overlap_training_goes_on_while_an_anchor_is_measured(
     assert isinstance(stage.told[-1], RoundCommitted) or stage.told[-1].name == "CreditsCounted"
     learner.train(stage.told.append)
     may_end.set()
-    stage.worker._beside.wait()
+    stage.worker._measuring.wait()
     assert [event.val_loss for event in stage.told if isinstance(event, Evaluated)] == [2.0]
     metrics = [record for record in stage.published if isinstance(record, WorkerMetrics)]
     assert [record.val_loss for record in metrics] == [2.0]

@@ -193,11 +193,12 @@ class RunConfig(Frozen):
         codec = data.get("codec", "fp16")
         try:
             peers, rounds = int(data.get("expected_peers", 4)), int(data.get("rounds", 10))
-        except (TypeError, ValueError):
+            fragments = max(1, OverlapConfig.model_validate(data.get("overlap") or {}).fragments)
+        except (TypeError, ValueError):  # pydantic's errors are among them
             return data  # the fields' own checks say what is wrong
         tuned = {
-            "outer": outer_defaults(peers, rounds, codec),
-            "codec_warmup": warmup_defaults(rounds, codec),
+            "outer": outer_defaults(peers, rounds // fragments, codec),
+            "codec_warmup": warmup_defaults(rounds, codec, fragments),
         }
         for key, defaults in tuned.items():
             given = data.get(key) or {}

@@ -43,7 +43,7 @@ class CodecWarmup(Frozen):
         return self.codec if round_id <= self.rounds else codec
 
 
-def outer_defaults(peers: int, rounds: int, codec: str = "fp16") -> dict[str, float]:
+def outer_defaults(peers: int, turns: int, codec: str = "fp16") -> dict[str, float]:
     """Choose the outer step for a number of peers and rounds, and a codec.
 
     What top-k leaves out comes later through its residual, which is a momentum of its own: there the whole
@@ -53,7 +53,7 @@ def outer_defaults(peers: int, rounds: int, codec: str = "fp16") -> dict[str, fl
 
     Args:
         peers: Expected peers.
-        rounds: Planned rounds.
+        turns: How often each part of the model is exchanged: planned rounds over fragments.
         codec: How pseudo-gradients travel.
 
     Returns:
@@ -61,25 +61,27 @@ def outer_defaults(peers: int, rounds: int, codec: str = "fp16") -> dict[str, fl
     """
     if codec == "topk":
         return {"lr": 1.0, "momentum": 0.0}
-    if rounds < LONG_ROUNDS:
+    if turns < LONG_ROUNDS:
         return {"lr": 0.4 if peers <= 1 else 0.8, "momentum": 0.5}
     return {"lr": 0.4 if peers <= 1 else 0.6 if peers < 8 else 0.8, "momentum": 0.9}
 
 
-def warmup_defaults(rounds: int, codec: str) -> dict[str, Any]:
+def warmup_defaults(rounds: int, codec: str, fragments: int = 1) -> dict[str, Any]:
     """Choose the codec of a run's first rounds.
 
-    Only topk has a warm-up by itself: 10 rounds, or a twentieth of the run if that is more, up to 100; half
-    of the run at most.
+    Only topk has a warm-up by itself: each part of the model is exchanged 10 times, or a twentieth of its
+    turns if that is more, up to 100; half of the run at most.
 
     Args:
         rounds: Planned rounds.
         codec: How pseudo-gradients travel.
+        fragments: Parts of the model, exchanged in turns.
 
     Returns:
         `codec` and `rounds` for `CodecWarmup`.
     """
     if codec != "topk":
         return {"codec": "int4", "rounds": 0}
-    wanted = min(max(_WARMUP_LEAST, rounds // _WARMUP_SHARE), _WARMUP_MOST)
-    return {"codec": "int4", "rounds": max(0, min(wanted, rounds // 2))}
+    turns = rounds // fragments
+    wanted = min(max(_WARMUP_LEAST, turns // _WARMUP_SHARE), _WARMUP_MOST, turns // 2)
+    return {"codec": "int4", "rounds": max(0, wanted) * fragments}

@@ -65,8 +65,9 @@ def swarm_of(config: TrainingConfig, base: SwarmConfig | None = None) -> SwarmCo
     run, nodes = base.run, config.num_nodes
     optimizer = run.inner.optimizer.model_copy(update={"lr": config.learning_rate})
     quorum = run.quorum.model_copy(update={"min_members": min(run.quorum.min_members, nodes)})
-    outer = _set_in(run.outer, outer_defaults(run.expected_peers, run.rounds, run.codec))
-    warmup = _set_in(run.codec_warmup, warmup_defaults(run.rounds, run.codec))
+    turns = run.rounds // run.overlap.fragments
+    outer = _set_in(run.outer, outer_defaults(run.expected_peers, turns, run.codec))
+    warmup = _set_in(run.codec_warmup, warmup_defaults(run.rounds, run.codec, run.overlap.fragments))
     fields = run.model_dump() | {
         "name": slug(config.model_name),
         "expected_peers": nodes,

@@ -26,6 +26,7 @@ from paceline.network.validator import KEYS, Rejections
 READ_TIMEOUT_S = 10.0
 _KEPT_ALIVE = ("plan", "receipt", "commit", "run")
 _MIN_STEP_S = 1e-3
+_OF_THE_CLOCK = {"expired", "far_future"}
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class Board:
         self._last_expiry: dict[str, float] = {}
         self._mine: dict[str, Posted] = {}
         self._dropped: dict[str, frozenset[bytes]] = {}
+        self._waits_for_clock: set[str] = set()
         self._read_to: dict[str, int] = {}  # by kind; how far this board has read its node's replica
         self._storing: Any = None
 
@@ -129,11 +131,12 @@ class Board:
             with suppress(Exception):  # whatever it is, there is no second chance
                 self._storing.result(timeout_s)
 
-    def read(self, kinds: Collection[str] = tuple(RECORD_TYPES)) -> list[Posted]:
+    def read(self, kinds: Collection[str] = tuple(RECORD_TYPES), *, searches: bool = False) -> list[Posted]:
         """Fetch what is new.
 
         Args:
             kinds: Which kinds of record to look for.
+            searches: Whether to wait until the network was searched, as a first look does.
 
         Returns:
             Records that this board has not returned before, of all peers but including this one's own.
@@ -142,8 +145,8 @@ class Board:
             ProcessDied: The DHT's process is gone.
         """
         since = {KEYS[kind]: self._read_to.get(kind, 0) for kind in kinds}
-        is_first = not self._read_to.keys() >= set(kinds)
-        future = self._dht.run_coroutine(partial(replica.news, since, is_first), return_future=True)
+        searches = searches or not self._read_to.keys() >= set(kinds)
+        future = self._dht.run_coroutine(partial(replica.news, since, searches), return_future=True)
         try:
             read_to, found = future.result(READ_TIMEOUT_S)
         except TimeoutError:
@@ -153,12 +156,12 @@ class Board:
         news: list[Posted] = []
         for kind in kinds:
             news += self._news(kind, found[KEYS[kind]])
-            # What was dropped for a reason that may pass, such as a clock, is looked at again.
-            self._read_to[kind] = self._read_to.get(kind, 0) if self._dropped[kind] else read_to
+            # What was dropped because of a clock is looked at again: that reason may pass.
+            self._read_to[kind] = self._read_to.get(kind, 0) if kind in self._waits_for_clock else read_to
         return news
 
     def _news(self, kind: str, values: Iterable[bytes]) -> Iterator[Posted]:
-        dropped = set()
+        dropped, reasons = set(), set()
         for sealed in values:
             try:
                 record = _unseal(sealed)
@@ -166,12 +169,15 @@ class Board:
                 is_new = self._is_new(kind, record)
             except RecordRejected as error:
                 dropped.add(sealed)
+                reasons.add(error.reason)
                 if sealed not in self._dropped.get(kind, ()):
                     self._rejections.add(error.reason)
                 continue
             if is_new:
                 yield Posted(record, sealed)
         self._dropped[kind] = frozenset(dropped)
+        self._waits_for_clock -= {kind}
+        self._waits_for_clock |= {kind} if reasons & _OF_THE_CLOCK else set()
 
     def _is_new(self, kind: str, record: Record) -> bool:
         if record.kind != kind:

@@ -17,10 +17,12 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from hivemind.dht import DHT, DHTNode
+from hivemind.dht.routing import DHTID
 from hivemind.dht.validation import RecordValidatorBase
 from hivemind.p2p import P2P
 from hivemind.utils.multiaddr import Multiaddr
@@ -35,6 +37,7 @@ from paceline.network.hardening import (
     harden,
     let_go_of_sockets,
 )
+from paceline.network.identity import load_or_create
 from paceline.network.mailbox import Mailbox, answer_through
 from paceline.network.reunion import look_for_the_lost
 
@@ -66,6 +69,7 @@ class PeerDht(DHT):  # type: ignore[misc]
         A call to a dead node raises and does not hang.
         Nodes that lost each other meet again.
         A coroutine is not collected as garbage while it waits.
+        A node comes back to its place in the DHT.
 
     Example:
         `dht = PeerDht(["/ip4/…/p2p/…"]); dht.start_or_raise(30.0); dht.get("key", latest=True)`
@@ -91,6 +95,10 @@ class PeerDht(DHT):  # type: ignore[misc]
         """
         harden()
         settings = _DEFAULTS | kwargs
+        if "identity_path" in kwargs:
+            # One and the same place after each start: else former ones would stay in the others' tables.
+            peer_id = load_or_create(Path(kwargs["identity_path"])).peer_id
+            settings = {"node_id": DHTID.generate(source=peer_id)} | settings
         super().__init__(list(initial_peers), start=False, record_validators=record_validators, **settings)
         self._inner_pipe = SafePipe(self._inner_pipe)
         self._outer_pipe = SafePipe(self._outer_pipe)

@@ -144,16 +144,20 @@ class Replica:
         now = time.monotonic()
         self._searched_at |= dict.fromkeys(keys, now)
         self._asked_at |= dict.fromkeys(keys, now)
-        found = {}
-        with suppress(Exception):  # what was told in time is lost with it; there is a next time
-            async with asyncio.timeout(_SEARCH_S):
-                # One traversal for all keys, asking everybody who may have the latest.
-                found = await self._node.get_many(keys, sufficient_expiration_time=float("inf"))
-        dumps = self._protocol.serializer.dumps
-        for key, entry in found.items():
-            places = entry.value if entry is not None and isinstance(entry.value, dict) else {}
-            for author, item in places.items():
-                self._keep(DHTID.generate(source=key), author, dumps(item.value), item.expiration_time)
+        with suppress(Exception):  # hivemind raises whatever a malformed answer leads to
+            # One traversal for all keys, asking everybody who may have the latest.
+            found = await self._node.get_many(keys, float("inf"), return_futures=True)
+            await asyncio.wait(found.values(), timeout=_SEARCH_S)
+            for key, answer in found.items():
+                if answer.done():
+                    self._take_in(key, answer.result())
+                answer.cancel()  # what was not found in time is looked for again
+
+    def _take_in(self, key: str, entry: Any) -> None:
+        places = entry.value if entry is not None and isinstance(entry.value, dict) else {}
+        for author, item in places.items():
+            value = self._protocol.serializer.dumps(item.value)
+            self._keep(DHTID.generate(source=key), author, value, item.expiration_time)
 
     async def _ask(self, keys: list[str]) -> None:
         self._asked_at |= dict.fromkeys(keys, time.monotonic())
@@ -169,7 +173,13 @@ class Replica:
                     self._keep(key_id, author, item.value, item.expiration_time)
 
     def _keep(self, key_id: DHTID, author: Any, value: bytes, expires_at: float) -> None:
-        self._protocol.storage.store_subkey(key_id, author, value, expires_at)
+        storage = self._protocol.storage
+        storage.store_subkey(key_id, author, value, expires_at)
+        entry = storage.get(key_id)
+        # Hivemind's search adds what it finds to the dictionary that is stored here, and leaves the date at
+        # which that is dropped as a whole where it was.
+        if entry is not None and entry.expiration_time < entry.value.latest_expiration_time:
+            storage.store(key_id, entry.value, entry.value.latest_expiration_time)
 
     def _newer(self, key: str, since: int) -> list[bytes]:
         key_id = DHTID.generate(source=key)

@@ -248,6 +248,7 @@ def _restore(run: RunConfig, key: SigningKey, ledger: Ledger, shelf: Shelf, lear
         try:
             learner.stand_on(shelf.promote(head), head)
         except CheckpointError:
+            shelf.put_away(shelf.committed(head.round_id))
             head = learner.first
     # The promise holds in any case: its vote counts again once this peer is back in that round.
     remembered = Remembered(promised, shelf.recall(promised.vote), logged)

@@ -226,6 +226,7 @@ class Pacer:
                 self._turn()
                 self._wake.wait(self._pause_s())
                 self._wake.clear()
+            self._empty_outbox()
             self._carry_out(self.machine.advance(time.monotonic()))  # the last heartbeat takes leave
             self._board.flush()
         except PacelineError as error:
@@ -250,9 +251,12 @@ class Pacer:
                     self.machine.notice(news.record, news.sealed, now)
             actions = self.machine.advance(now)
             self._carry_out(actions)
+        self._empty_outbox()
+        self._keep_alive(now)
+
+    def _empty_outbox(self) -> None:
         while not self._outbox.empty():
             self._board.publish(self._outbox.get())
-        self._keep_alive(now)
 
     def _is_about_me(self, record: Record) -> TypeGuard[PeerRecord]:
         return isinstance(record, PeerRecord) and record.peer_id == self.machine.standing.me

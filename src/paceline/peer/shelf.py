@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from paceline.core.chain import Link
@@ -125,6 +126,15 @@ class Shelf:
         if held != path:
             held.replace(path)
         return path
+
+    def put_away(self, path: Path) -> None:
+        """Rename a file that can't be read: its state has to come from others.
+
+        Args:
+            path: The file; it need not exist.
+        """
+        with suppress(FileNotFoundError):
+            path.replace(path.with_suffix(".damaged"))
 
     def take_in(self, raw: Path, source: GlobalState | Vote, path: Path) -> None:
         """Make a checkpoint of a fetched state, and remove the raw file.

@@ -60,7 +60,8 @@ class Listening:
         """
         self._board, self._me = board, me
         self._began_at = time.time()
-        self._until = time.monotonic() + (_LISTEN_S if self._heard() else 0.0)
+        self._is_known = bool(self._heard())
+        self._until = time.monotonic() + _LISTEN_S
 
     def refuse_twin(self) -> None:
         """Return once it is clear that nobody else speaks under this identity.
@@ -68,13 +69,17 @@ class Listening:
         Raises:
             TwinFound: Somebody does.
         """
-        while time.monotonic() < self._until:
+        while self._is_known:
+            is_last = time.monotonic() >= self._until  # getting ready may have taken longer than listening
             # A replica may have kept back what a dead predecessor said last: that is no sign of life.
             if any(record.seq / 1000 > self._began_at - _CLOCK_SKEW_S for record in self._heard()):
                 raise TwinFound(self._me)
+            if is_last:
+                return
             time.sleep(_LOOK_AGAIN_S)
 
     def _heard(self) -> list[PeerRecord]:
-        records = [posted.record for posted in self._board.read(("peer",))]
+        # Nobody hands a twin what its namesake posts: it has to be looked for.
+        records = [posted.record for posted in self._board.read(("peer",), searches=True)]
         mine = [r for r in records if isinstance(r, PeerRecord) and r.peer_id == self._me]
         return [record for record in mine if record.phase is not Phase.LEAVE]

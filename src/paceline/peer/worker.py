@@ -3,13 +3,13 @@
 The worker trains, and at step boundaries carries out the orders that the round protocol gives it through the
 pacer (`peer/pacer.py`, `core/rounds.py`):
 
-    Reduce    all-reduce with exactly the plan's roster, put the result on disk, report it (`peer/averaging.py`)
+    Reduce    all-reduce with exactly the plan's roster, put the result on disk, report it (`averaging.py`)
     Apply     the round is committed: log it, stand on the new anchor, train on
     Repair    the swarm is ahead: fetch history and state from others
     Finish    the run is over
 
-With overlap, Reduce, the reading that Apply begins with and what a commit brings along run beside training,
-in a thread of their own (`peer/beside.py`): the main thread trains on, as far as the run's timetable allows.
+With overlap, Reduce, the reading that Apply begins with and what a commit brings along run beside training
+(`peer/beside.py`): the main thread trains on, as far as the run's timetable allows.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Worker:
         self._run, self._node, self._around = run, node, around
         self._stopping = threading.Event()
         self._averaging = Averaging(run, peer_id, around)
-        self._beside = Beside()
+        self._beside, self._measuring = Beside(), Beside()
         self._applying: Apply | None = None
         self._unreadable: CheckpointError | None = None
         self._train_s = 0.0
@@ -91,6 +91,7 @@ class Worker:
                 may_train = self._may_train
                 order = pacer.next_order(timeout_s=0.0 if may_train or self._applying else _IDLE_S)
                 if isinstance(order, Finish):
+                    self._measuring.wait()
                     cause = "finished"
                     return
                 if order is not None:
@@ -100,12 +101,14 @@ class Worker:
                 elif may_train:
                     self._train()
                 self._beside.check()
+                self._measuring.check()
                 self._around.check_children()
             cause = "asked"
         finally:
-            if self._beside.is_busy:
+            if self._beside.is_busy or self._measuring.is_busy:
                 self.stop()
                 self._beside.leave(_PARTING_S)
+                self._measuring.leave(_PARTING_S)
             pacer.stop()
             self._around.emit(PeerStopped(round_id=self.round_id, cause=cause))
 
@@ -113,10 +116,10 @@ class Worker:
         match order:
             case Reduce(plan, donors):
                 self._around.learner.send()
-                self._do(partial(self._averaging.follow, plan, donors))
+                self._do(partial(self._averaging.follow, plan, donors), self._beside)
             case Apply():
                 self._applying = order
-                self._do(partial(self._load, order))
+                self._do(partial(self._load, order), self._beside)
                 if not self._beside.is_busy:
                     self._apply(order)
             case Repair():
@@ -124,10 +127,10 @@ class Worker:
             case _:
                 assert_never(order)
 
-    def _do(self, job: Callable[[], None]) -> None:
+    def _do(self, job: Callable[[], None], beside: Beside) -> None:
         # Beside training, if training may go on meanwhile.
         if self._run.overlap.delay_steps:
-            self._beside.begin(job)
+            beside.begin(job)
         else:
             job()
 
@@ -154,6 +157,7 @@ class Worker:
     def _load(self, order: Apply) -> None:
         around, state = self._around, order.commit.state
         self._unreadable = None
+        self._measuring.leave(None)  # the anchor is still in use
         try:
             around.learner.load(around.shelf.promote(state))
         except CheckpointError as error:
@@ -199,7 +203,8 @@ class Worker:
             bytes_out=self._averaging.bytes_out,
         )
         self._train_s, self._tokens = 0.0, 0
-        self._do(partial(self._conclude, state, metrics))
+        # Not in line with the exchanges: the others would wait for the next one, and blame this peer.
+        self._do(partial(self._conclude, state, metrics), self._measuring)
 
     def _conclude(self, head: GlobalState, metrics: WorkerMetrics) -> None:
         # Where training waits for exchanges, before it moves away from the anchor.
@@ -208,6 +213,8 @@ class Worker:
 
     def _repair(self, order: Repair) -> None:
         around, began = self._around, time.monotonic()
+        self._beside.wait()
+        self._measuring.wait()  # it looks at anchor, log and files
         try:
             caught_up = around.catch_up.repair(
                 around.ledger, order.donors, around.pacer.stands_on, around.pacer.heads()
@@ -216,8 +223,11 @@ class Worker:
             around.emit(RepairFailed(cause=error.cause))
             around.pacer.repair_failed()
             return
-        self._beside.wait()  # the last anchor may still be being measured
-        around.learner.stand_on(caught_up.path, caught_up.head)
+        try:
+            around.learner.stand_on(caught_up.path, caught_up.head)
+        except CheckpointError:  # the weights are unusable now, and the next start must not find that file
+            around.shelf.put_away(caught_up.path)
+            raise
         around.emit(
             StateFetched(
                 round_id=caught_up.head.round_id,
