@@ -29,7 +29,7 @@ _EPILOG = """\
   scripts/bench scale --json runs/scale.json
 
 Peers train a GPT of width 16 for 2 inner steps per round, so that what is measured is the protocol: records,
-votes, the exchange, files. They look at the board every 0.4 s, as peers do unless told otherwise; a round
+votes, the exchange, files. They look at the board every 0.2 s, as peers do unless told otherwise; a round
 takes several such looks, whatever the machine. Every figure is per peer and round, but for the visitor's: a
 client of the DHT that stores a record, gets it back, and looks at all that peers read.
 
