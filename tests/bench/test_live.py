@@ -186,7 +186,7 @@ def test_without_a_slow_link_it_says_why(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(live_link, "reason_unavailable", lambda: "only root may")
-    assert live.run(argparse.Namespace()) == 2
+    assert live.run(argparse.Namespace()) == 3
     assert "only root may" in capsys.readouterr().err
 
 

@@ -135,7 +135,7 @@ def test_the_guide_lists_the_files_of_a_bundle(tmp_path: Path) -> None:
 
 def test_the_guide_shows_findings_as_they_are_printed(tmp_path: Path) -> None:
     shown = re.findall(r"(?m)^(ok|warn|fail) +(\S.{12}\S?) *(\S.*)$", GUIDE)
-    assert len(shown) == 16
+    assert len(shown) == 17
     for status, check, said in shown:
         assert check.strip() in every_check(tmp_path)
         finding = Finding(check=check.strip(), status=status, said=said)

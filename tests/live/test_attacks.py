@@ -17,7 +17,7 @@ from paceline.core.events import PeerStarted
 from paceline.core.signing import SigningKey
 from paceline.network.board import Board, Posted
 from paceline.network.dht import PeerDht
-from paceline.network.validator import KEYS, Rejections
+from paceline.network.validator import KEYS, RecordValidator, Rejections
 from tests.live.swarms import LiveSwarm, live_swarm, seed_address, small_run
 from tests.network.board_attacker import DICTIONARY, Attacker, Store, bomb, whole
 from tests.network.boards import key_id
@@ -32,7 +32,13 @@ class Spam:
     def __init__(self, seed: str) -> None:
         self._sender, self._liar = Attacker([seed]), Attacker([seed])
         key = SigningKey.from_seed(secrets.token_bytes(32))
-        self._reader = PeerDht([seed], client_mode=True, use_relay=False, nat_port_map=False)
+        self._reader = PeerDht(
+            [seed],
+            record_validators=[RecordValidator(Rejections())],
+            client_mode=True,
+            use_relay=False,
+            nat_port_map=False,
+        )
         self._reader.start_or_raise()
         self._board = Board(self._reader, key, run_id=None, rejections=Rejections())
         self._attacks: list[Callable[[Store], Store]] = [make for _, make in ATTACKS.values()]

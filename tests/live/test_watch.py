@@ -36,7 +36,7 @@ def test_a_watch_sees_a_swarm_train_a_peer_die_and_its_own_restart(tmp_path: Pat
             assert [v.round_id for v in picture.rounds[:height]] == list(range(1, height + 1))
             assert picture.coordinator in ids.values()
             swarm.until(lambda: (p := watcher.picture()).data_parallel_bytes > p.bytes_sent > 0)
-            assert {span.standing for span in picture.spans} >= {"train", "wait"}
+            swarm.until(lambda: {span.standing for span in watcher.picture().spans} >= {"train", "wait"})
             swarm.until(lambda: all((v := view(name)) and v.is_reachable for name in swarm.states))
             swarm.until(lambda: _credits_agree(swarm.events("peer-1", CreditsCounted), view("peer-1")))
 

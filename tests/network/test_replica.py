@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 import pytest
@@ -83,6 +84,18 @@ def test_what_a_search_finds_is_kept_for_as_long_as_its_author_wants() -> None:
         author.board.flush()
         until(lambda: author.key.peer_id in reader.balances())
         assert reader.dht.run_coroutine(expiries) == (posted.record.expires_at,) * 2
+
+
+async def keep_nonsense(_: DHT, node: DHTNode) -> None:
+    node.protocol.storage.store_subkey(key_id(), "somebody", b"\xc1 is no msgpack", time.time() + 60)
+
+
+def test_nonsense_in_a_nodes_storage_is_no_news_and_ends_no_look() -> None:
+    with boards() as swarm:
+        peer = swarm.peer()
+        peer.dht.run_coroutine(keep_nonsense)
+        peer.post(1)
+        assert peer.view().read(CREDITS) != []
 
 
 def test_only_the_first_look_at_a_kind_waits_for_the_network(monkeypatch: pytest.MonkeyPatch) -> None:

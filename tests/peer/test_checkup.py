@@ -84,7 +84,7 @@ def test_every_check_can_be_found_and_those_of_the_swarm_need_a_run(subject: Sub
     alone = [check.name for check in checks(subject)]
     subject.target = SEED
     named = [check.name for check in checks(subject)]
-    assert set(named) - set(alone) == {"swarm", "reachable", "clock"}
+    assert set(named) - set(alone) == {"swarm", "reachable", "clock", "recipe"}
     assert len(set(named)) == len(named)
     StateFolder(subject.node.state_dir).path.mkdir()
     StateFolder(subject.node.state_dir).log.write_bytes(b"")

@@ -19,7 +19,7 @@ from paceline.core.errors import PacelineError
 from paceline.core.records import Frozen, PeerRecord
 from paceline.peer.folders import StateFolder
 
-_OF_SWARM = frozenset({"swarm", "reachable", "clock"})
+_OF_A_RUN = frozenset({"swarm", "reachable", "clock", "recipe"})
 Status = Literal["ok", "warn", "fail"]
 BUNDLE_HINT = "paceline doctor --bundle report.zip, and attach that to a bug report"
 
@@ -183,7 +183,7 @@ def checks(subject: Subject) -> tuple[Check, ...]:
     return tuple(
         check
         for check in _all_checks()
-        if (check.name != "log" or has_log) and (check.name not in _OF_SWARM or subject.target is not None)
+        if (check.name != "log" or has_log) and (check.name not in _OF_A_RUN or subject.target is not None)
     )
 
 
